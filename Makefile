@@ -1,0 +1,44 @@
+# `make reproduce` measures the main table; `make test` checks everything.
+# Each sets up what it needs by itself: system packages, a virtual environment, pinned versions.
+
+PYTHON ?= python3
+WORKERS ?= $(shell nproc)
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: reproduce test lint system
+.DELETE_ON_ERROR:
+
+reproduce: $(INSTALLED)
+	$(BIN)/octo-bench reproduce quick --workers $(WORKERS)
+
+test: lint
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+$(INSTALLED): pyproject.toml setup.py constraints.txt | system
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	touch $@
+
+# What pip cannot bring: a software renderer, and a compiler for one dependency (evdev).
+system:
+	@missing=""; \
+	libraries="$$(ldconfig -p 2>/dev/null || /sbin/ldconfig -p)"; \
+	case "$$libraries" in *libEGL.so.1*|*libOSMesa.so*) ;; *) missing="$$missing libegl1" ;; esac; \
+	case "$$libraries" in *libGL.so.1*) ;; *) missing="$$missing libgl1" ;; esac; \
+	case "$$libraries" in *libgthread-2.0.so.0*) ;; *) missing="$$missing libglib2.0-0" ;; esac; \
+	command -v cc >/dev/null || missing="$$missing gcc libc6-dev"; \
+	$(PYTHON) -c 'import ensurepip' 2>/dev/null || missing="$$missing python3-venv"; \
+	$(PYTHON) -c 'import os, sys, sysconfig; \
+	sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' \
+	|| missing="$$missing python3-dev"; \
+	if [ -z "$$missing" ]; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	apt-get update -qq && \
+	DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing; \
+	else echo "missing system packages; run: sudo apt-get install$$missing" >&2; fi

@@ -1,0 +1,43 @@
+"""The scripted demonstrator as an agent: the ceiling of every comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from octo_bench.agents.protocol import TaskInput
+from octo_bench.definitions import ACTION_SIZE_PER_ARM
+from octo_bench.experts.demonstrators import demonstrate
+from octo_bench.experts.motions import Motion
+from octo_bench.simulation.environment import OctoBenchEnvironment
+
+
+class ExpertAgent:
+    """Looks at the simulation itself, not at the observations."""
+
+    window = 1
+    execute = 1
+    noise_shape: tuple[int, ...] = ()
+    wants_images = False
+
+    def __init__(self) -> None:
+        """No episode yet in any row."""
+        self._motions: dict[int, Motion] = {}
+
+    def begin(self, slot: int, environment: OctoBenchEnvironment, seed: int) -> None:
+        """Take up the task of the episode in row `slot`."""
+        self._motions[slot] = demonstrate(environment.world)
+
+    def act(
+        self,
+        observations: Mapping[str, np.ndarray],
+        tasks: Sequence[TaskInput],
+        noise: np.ndarray,
+    ) -> np.ndarray:
+        """See `Agent.act`; rows without an episode stay still."""
+        chunk = np.zeros((len(tasks), 1, ACTION_SIZE_PER_ARM), np.float32)
+        for slot, motion in self._motions.items():
+            if observations["timestep_pad_mask"][slot].any():
+                chunk[slot, 0] = next(motion)
+        return chunk

@@ -1,0 +1,34 @@
+"""The agent that acts at random: the floor of every comparison."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+
+from octo_bench.agents.protocol import TaskInput
+from octo_bench.definitions import ACTION_SIZE_PER_ARM
+from octo_bench.simulation.environment import OctoBenchEnvironment
+
+
+class RandomAgent:
+    """Actions uniform in [-1, 1], made of the episode's noise."""
+
+    window = 1
+    execute = 1
+    noise_shape = (1, ACTION_SIZE_PER_ARM)
+    wants_images = False
+
+    def begin(self, slot: int, environment: OctoBenchEnvironment, seed: int) -> None:
+        """Nothing to prepare."""
+
+    def act(
+        self,
+        observations: Mapping[str, np.ndarray],
+        tasks: Sequence[TaskInput],
+        noise: np.ndarray,
+    ) -> np.ndarray:
+        """See `Agent.act`; standard normal noise through its own distribution is uniform."""
+        from scipy.special import ndtr
+
+        return (2.0 * ndtr(noise) - 1.0).astype(np.float32)

@@ -1,0 +1,105 @@
+"""Reading a declared thing: a TOML file into a frozen dataclass, every key checked.
+
+A dataclass field is a key of the file; its annotation is what the value must be; a field with a
+default may be left out. Nested dataclasses are nested tables.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+import types
+import typing
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from octo_bench.errors import BadFile
+
+T = TypeVar("T")
+
+
+def read_declaration(path: Path, declared: type[T], error: type[BadFile], **given: Any) -> T:
+    """Read `path` as a `declared` dataclass.
+
+    Args:
+        path: the TOML file.
+        declared: a dataclass; its fields are the file's keys.
+        error: raised for whatever is wrong, naming the file, the key and the mend.
+        given: fields that come from elsewhere (a name from the file's own name, say).
+    """
+    try:
+        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+    except FileNotFoundError as missing:
+        raise error(path, "no such file", "check the path") from missing
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as broken:
+        raise error(path, f"cannot be read as TOML ({broken})", "mend its syntax") from broken
+    return from_table(table, declared, error, path, given=given)
+
+
+def from_table(
+    table: Mapping[str, Any],
+    declared: type[T],
+    error: type[BadFile],
+    path: Path,
+    *,
+    where: str = "",
+    given: Mapping[str, Any] | None = None,
+) -> T:
+    """Build a dataclass from a table that is already read; see `read_declaration`."""
+    given = dict(given or {})
+    hints = typing.get_type_hints(declared)
+    fields = {f.name: f for f in dataclasses.fields(declared) if f.name not in given}
+    for key in table:
+        if key not in fields:
+            near = difflib.get_close_matches(key, fields, n=1)
+            mend = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(fields)}"
+            raise error(path, f"unknown key '{where}{key}'", mend)
+    values = given
+    for name, field in fields.items():
+        if name in table:
+            values[name] = _convert(table[name], hints[name], error, path, f"{where}{name}")
+        elif field.default is dataclasses.MISSING and field.default_factory is dataclasses.MISSING:
+            raise error(path, f"the key '{where}{name}' is missing", "add it")
+    return declared(**values)
+
+
+def _convert(value: Any, hint: Any, error: type[BadFile], path: Path, where: str) -> Any:
+    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if origin in (typing.Union, types.UnionType):
+        hint = next(argument for argument in arguments if argument is not type(None))
+        return _convert(value, hint, error, path, where)
+    if dataclasses.is_dataclass(hint):
+        if isinstance(value, Mapping):
+            return from_table(value, hint, error, path, where=f"{where}.")
+    elif origin is tuple:
+        if isinstance(value, list):
+            fixed = not (len(arguments) == 2 and arguments[1] is Ellipsis)
+            if fixed and len(value) != len(arguments):
+                raise error(path, f"'{where}' must have {len(arguments)} entries", "correct it")
+            kinds = arguments if fixed else [arguments[0]] * len(value)
+            return tuple(
+                _convert(item, kind, error, path, f"{where}[{i}]")
+                for i, (item, kind) in enumerate(zip(value, kinds, strict=True))
+            )
+    elif origin is typing.Literal:
+        if value in arguments:
+            return value
+        raise error(path, f"'{where}' is {value!r}", f"use one of {', '.join(arguments)}")
+    elif origin in (dict, Mapping) or origin is typing.get_origin(Mapping[str, Any]):
+        if isinstance(value, Mapping):
+            return {
+                key: _convert(item, arguments[1], error, path, f"{where}.{key}")
+                for key, item in value.items()
+            }
+    elif hint is float:
+        if isinstance(value, int | float) and not isinstance(value, bool):
+            return float(value)
+    elif hint is Path:
+        if isinstance(value, str):
+            return Path(value)
+    elif hint is Any or (type(value) is hint):
+        return value
+    wanted = getattr(hint, "__name__", str(hint))
+    raise error(path, f"'{where}' must be {wanted}, not {value!r}", "correct it")

@@ -1,0 +1,1 @@
+"""Demonstrations: collecting, reading, and what training sees of them."""

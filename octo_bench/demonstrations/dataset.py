@@ -1,0 +1,109 @@
+"""Demonstration files in robomimic's HDF5 layout: how they are laid out, read and checked.
+
+`data/demo_<i>/{obs/*, actions, states}`, with `env_args` and the episode's `model_file` as
+attributes, as robomimic's "Dataset Structure" page describes it. Beyond that the `data` group
+names the environment, the instruction, the demonstrator and the versions, and each demo its seed.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+
+from octo_bench.errors import BadDemonstrations
+from octo_bench.files import sha256_file
+
+FORMAT = 1
+IMAGES = ("image_primary", "image_wrist")
+
+
+@dataclass(frozen=True)
+class Episode:
+    """One demonstration of T steps; `actions[t]` is the clean answer to the observation at t.
+
+    Images (T, H, W, 3) uint8, `proprio` (T, P) float32, `actions` (T, A) float32.
+    """
+
+    image_primary: np.ndarray
+    image_wrist: np.ndarray
+    proprio: np.ndarray
+    actions: np.ndarray
+    seed: int
+
+
+@dataclass(frozen=True)
+class Demonstrations:
+    """Demonstrations of one task on one embodiment; `sha256` is that of their file."""
+
+    env_id: str
+    embodiment: str
+    task: str
+    instruction: str
+    paraphrases: tuple[str, ...]
+    episodes: tuple[Episode, ...]
+    sha256: str
+
+
+def read_demonstrations(path: Path, demos: int | None = None, draw: int = 0) -> Demonstrations:
+    """Read a file, or the subset of `demos` demonstrations that `draw` chooses.
+
+    Subsets of one draw are nested: its first 50 are among its first 100. Draw 0 takes them in
+    the order of the file, every other draw in an order of its own.
+
+    Raises:
+        BadDemonstrations: for a file that is no HDF5, was cut off, lacks something, or has fewer
+            demonstrations than asked for.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise BadDemonstrations(path, "no such file", "collect it with `octo-bench collect`")
+    try:
+        with h5py.File(path) as file:
+            names = demo_names(file)
+            if demos is not None and demos > len(names):
+                raise BadDemonstrations(
+                    path,
+                    f"has {len(names)} demonstrations, {demos} were asked for",
+                    f"collect more with `octo-bench collect --demos {demos}`",
+                )
+            order = np.arange(len(names))
+            if draw:
+                order = np.random.default_rng(draw).permutation(len(names))
+            chosen = [names[index] for index in order[:demos]]
+            data = file["data"]
+            return Demonstrations(
+                env_id=str(data.attrs["env_id"]),
+                embodiment=str(data.attrs["embodiment"]),
+                task=str(data.attrs["task"]),
+                instruction=str(data.attrs["instruction"]),
+                paraphrases=tuple(json.loads(data.attrs["paraphrases"])),
+                episodes=tuple(_read_episode(data[name]) for name in chosen),
+                sha256=sha256_file(path),
+            )
+    except KeyError as missing:
+        raise BadDemonstrations(
+            path, f"lacks something ({missing.args[0]})", "collect it with `octo-bench collect`"
+        ) from missing
+    except OSError as broken:
+        raise BadDemonstrations(
+            path, "is no readable HDF5 file, or was cut off", "delete it and collect it again"
+        ) from broken
+
+
+def demo_names(file: h5py.File) -> list[str]:
+    """The demonstrations of an open file, in the order in which they were collected."""
+    return sorted(file["data"], key=lambda name: int(name.removeprefix("demo_")))
+
+
+def _read_episode(demo: h5py.Group) -> Episode:
+    return Episode(
+        image_primary=demo["obs/image_primary"][()],
+        image_wrist=demo["obs/image_wrist"][()],
+        proprio=demo["obs/proprio"][()],
+        actions=demo["actions"][()].astype(np.float32),
+        seed=int(demo.attrs["seed"]),
+    )

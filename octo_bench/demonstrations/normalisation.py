@@ -1,0 +1,155 @@
+"""Scaling actions and proprioception, and `statistics.json`.
+
+Actions are scaled per embodiment, with a pooled entry for arms that were never seen; the gripper
+is left alone, since it is a command and not a distance. Proprioception means the same on every
+arm, so it is scaled by one set of statistics.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+
+from octo_bench.errors import BadCheckpoint
+from octo_bench.files import write_json
+
+Kind = Literal["bounds", "mean_std"]
+POOLED = "default"
+ARM_ACTIONS = 7
+SMALLEST_ACTION_SCALE = 0.05
+"""In environment units: an action entry that hardly moves is not blown up to full range."""
+SMALLEST_PROPRIO_SCALE = 0.01
+
+
+@dataclass(frozen=True)
+class Affine:
+    """normalised = (raw - offset) / scale, entry by entry; both (K,) float32."""
+
+    offset: np.ndarray
+    scale: np.ndarray
+
+    def normalise(self, raw: np.ndarray) -> np.ndarray:
+        """(..., K) raw to normalised, float32."""
+        return ((raw - self.offset) / self.scale).astype(np.float32)
+
+    def restore(self, normalised: np.ndarray) -> np.ndarray:
+        """(..., K) normalised to raw, float32."""
+        return (normalised * self.scale + self.offset).astype(np.float32)
+
+
+@dataclass(frozen=True)
+class Statistics:
+    """Scaling of one policy: `actions` by embodiment, with a pooled entry named "default"."""
+
+    kind: Kind
+    proprio: Affine
+    actions: Mapping[str, Affine]
+
+    def actions_of(self, embodiment: str | None) -> Affine:
+        """The scaling for an embodiment, the pooled one if it was never seen."""
+        return self.actions.get(embodiment or POOLED, self.actions[POOLED])
+
+    def with_actions(self, embodiment: str, scaling: Affine) -> Statistics:
+        """A copy in which `embodiment` has `scaling`."""
+        return Statistics(self.kind, self.proprio, {**self.actions, embodiment: scaling})
+
+
+def action_scaling(actions: np.ndarray, kind: Kind) -> Affine:
+    """Scaling of actions (N, A), the gripper of each arm untouched.
+
+    "bounds" maps the smallest and largest value to -1 and 1; "mean_std" standardises.
+    """
+    if kind == "bounds":
+        low, high = actions.min(0), actions.max(0)
+        offset, scale = (low + high) / 2, (high - low) / 2
+    else:
+        offset, scale = actions.mean(0), actions.std(0)
+    scale = np.maximum(scale, SMALLEST_ACTION_SCALE)
+    gripper = np.arange(actions.shape[1]) % ARM_ACTIONS == ARM_ACTIONS - 1
+    return Affine(
+        np.where(gripper, 0, offset).astype(np.float32),
+        np.where(gripper, 1, scale).astype(np.float32),
+    )
+
+
+def compute_statistics(
+    actions: Mapping[str, Sequence[np.ndarray]], proprio: Sequence[np.ndarray], kind: Kind
+) -> Statistics:
+    """Statistics from raw actions (N, A) by embodiment and raw proprioception (N, P)."""
+    by_embodiment = {name: np.concatenate(list(parts)) for name, parts in actions.items()}
+    pooled = np.concatenate(list(by_embodiment.values()))
+    states = np.concatenate(list(proprio))
+    return Statistics(
+        kind=kind,
+        proprio=Affine(
+            states.mean(0).astype(np.float32),
+            np.maximum(states.std(0), SMALLEST_PROPRIO_SCALE).astype(np.float32),
+        ),
+        actions={
+            POOLED: action_scaling(pooled, kind),
+            **{name: action_scaling(part, kind) for name, part in by_embodiment.items()},
+        },
+    )
+
+
+def write_statistics(path: Path, statistics: Statistics) -> None:
+    """Write `statistics.json`."""
+
+    def plain(scaling: Affine) -> dict[str, list[float]]:
+        return {"offset": scaling.offset.tolist(), "scale": scaling.scale.tolist()}
+
+    write_json(
+        path,
+        {
+            "format": 1,
+            "kind": statistics.kind,
+            "proprio": plain(statistics.proprio),
+            "actions": {name: plain(scaling) for name, scaling in statistics.actions.items()},
+        },
+    )
+
+
+def read_statistics(path: Path, action_size: int) -> Statistics:
+    """Read `statistics.json`.
+
+    Raises:
+        BadCheckpoint: naming the entry that is missing or has the wrong length.
+    """
+    mend = "copy it again from where the policy was trained"
+
+    def scaling(name: str, values: Any, size: int | None) -> Affine:
+        try:
+            offset = np.asarray(values["offset"], np.float32)
+            scale = np.asarray(values["scale"], np.float32)
+        except (KeyError, TypeError, ValueError) as error:
+            raise BadCheckpoint(path, f"'{name}' has no numeric offset and scale", mend) from error
+        expected = (len(offset) if size is None else size,)
+        if offset.shape != expected or scale.shape != expected or not (scale > 0).all():
+            raise BadCheckpoint(
+                path, f"'{name}' must hold {expected[0]} offsets and positive scales", mend
+            )
+        return Affine(offset, scale)
+
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise BadCheckpoint(path, "no such file", mend) from error
+    except ValueError as error:
+        raise BadCheckpoint(path, f"not valid JSON ({error})", mend) from error
+    if not isinstance(values, dict) or not isinstance(values.get("actions"), dict):
+        raise BadCheckpoint(path, "has no table 'actions'", mend)
+    if POOLED not in values["actions"]:
+        raise BadCheckpoint(path, f"'actions' has no entry '{POOLED}'", mend)
+    return Statistics(
+        kind=values.get("kind", "bounds"),
+        proprio=scaling("proprio", values.get("proprio"), None),
+        actions={
+            name: scaling(f"actions.{name}", entry, action_size)
+            for name, entry in values["actions"].items()
+        },
+    )

@@ -1,0 +1,68 @@
+"""What a user can get wrong, one exception type per kind.
+
+Each is raised where the mistake is known and printed by the command line as one line that names
+the file or the name, and the mend.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+from pathlib import Path
+
+
+class OctoBenchError(Exception):
+    """Base of every mistake that is the user's to mend."""
+
+    exit_code = 2
+
+
+class UnknownName(OctoBenchError):
+    """A name that nothing is declared under; the nearest declared names are offered."""
+
+    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+        known = sorted(known)
+        by_lower = {candidate.lower(): candidate for candidate in known}
+        nearest = [by_lower[match] for match in difflib.get_close_matches(name.lower(), by_lower)]
+        hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"known: {', '.join(known)}"
+        super().__init__(f"unknown {kind} '{name}'; {hint}")
+
+
+class BadFile(OctoBenchError):
+    """A file that cannot be used: which, why, and what mends it."""
+
+    def __init__(self, path: Path | str, problem: str, mend: str) -> None:
+        super().__init__(f"{path}: {problem}; {mend}")
+        self.path = Path(path)
+
+
+class BadDefinition(BadFile):
+    """An embodiment, task or suite file under `envs/`."""
+
+
+class BadDemonstrations(BadFile):
+    """A demonstration file."""
+
+
+class BadCheckpoint(BadFile):
+    """A policy folder or one of its files."""
+
+
+class BadRecipe(BadFile):
+    """A pre-training recipe."""
+
+
+class BadStudy(BadFile):
+    """A study declaration."""
+
+
+class BadRecords(BadFile):
+    """A file of episode records."""
+
+
+class MissingDependency(OctoBenchError):
+    """Something of the system that has to be installed first."""
+
+
+class UnsupportedEnvironment(OctoBenchError):
+    """A pair of task and embodiment that is declared not to work."""

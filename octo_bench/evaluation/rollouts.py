@@ -1,0 +1,251 @@
+"""Rolling out a policy on seeded initial states.
+
+An episode's outcome depends on the environment, the episode's number, the policy's weights and
+the study's seed, and on nothing else. So each episode has an environment seed and a noise
+generator of its own, and the policy is always asked with a batch of `SLOTS` rows, zeros where no
+episode is: a row's answer then has the same bits whatever its company. A slot that finishes takes
+the next episode; records are in the order of the episodes, however they were dealt out.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, replace
+from zlib import crc32
+
+import mujoco
+import numpy as np
+import torch
+from tqdm import tqdm
+
+from octo_bench.agents.loading import load_agent
+from octo_bench.agents.protocol import Agent, TaskInput
+from octo_bench.definitions import Environment, environment
+from octo_bench.evaluation.records import EpisodeRecord, Labels
+from octo_bench.simulation.environment import OctoBenchEnvironment
+
+SLOTS = 8
+_FIRST_EVALUATION_SEED = 100_000_000
+_SEEDS_PER_STUDY = 1_000_000
+_INFRASTRUCTURE_ERRORS = (mujoco.FatalError, np.linalg.LinAlgError, FloatingPointError)
+
+
+def environment_seed(study_seed: int, episode: int) -> int:
+    """The environment seed of an episode; demonstrations are collected from lower seeds."""
+    return _FIRST_EVALUATION_SEED + study_seed * _SEEDS_PER_STUDY + episode
+
+
+def evaluate(
+    policy: str,
+    env_id: str,
+    episodes: int,
+    *,
+    workers: int = 1,
+    study_seed: int = 0,
+    first_episode: int = 0,
+    labels: Labels | None = None,
+    progress: bool = True,
+) -> list[EpisodeRecord]:
+    """Roll out `policy` for `episodes` episodes and return their records, in order.
+
+    Args:
+        policy: "random", "expert", a name under `policies/`, a folder or a Hub id.
+        env_id: the environment.
+        episodes: how many; they are numbered from `first_episode`.
+        workers: processes; the records do not depend on it, timing aside.
+        study_seed: another seed gives other initial states and other noise.
+        labels: what the records say about the policy besides its name.
+        progress: show a progress bar.
+
+    Raises:
+        UnknownName, BadCheckpoint: when the environment or the policy cannot be had.
+    """
+    declared = environment(env_id)
+    load_agent(policy, declared.embodiment.name)  # a mistake shows here, not in a worker
+    numbers = range(first_episode, first_episode + episodes)
+    shares = [list(numbers[worker::workers]) for worker in range(min(workers, episodes))]
+    arguments = [(policy, declared.id, share, study_seed, labels or Labels()) for share in shares]
+    bar = tqdm(total=episodes, desc=f"evaluate {declared.id}", disable=not progress)
+    records: list[EpisodeRecord] = []
+    with bar:
+        for record in _roll_all(arguments):
+            records.append(record)
+            bar.update()
+            bar.set_postfix(success=f"{sum(r.success_once for r in records)}/{len(records)}")
+    return sorted(records, key=lambda record: record.episode)
+
+
+def roll_out(
+    agent: Agent, declared: Environment, numbers: Sequence[int], study_seed: int
+) -> Iterator[EpisodeRecord]:
+    """Roll out the episodes `numbers` in `SLOTS` slots; yield the record of each as it finishes.
+
+    All slots ask the policy at the same time; one that becomes free waits for the next query.
+    """
+    waiting = deque(numbers)
+    environments = _environments(declared.id, agent.wants_images, min(SLOTS, len(numbers)))
+    slots: list[_Slot | None] = [None] * SLOTS
+    while waiting or any(slots):
+        for row in range(len(environments)):
+            if slots[row] is None and waiting:
+                slots[row] = _Slot(environments[row], waiting.popleft(), study_seed, agent)
+                agent.begin(row, environments[row], slots[row].seed)
+        started = time.perf_counter()
+        chunk = agent.act(*_batch(slots, agent, environments[0]))
+        latency = 1e3 * (time.perf_counter() - started)
+        for row, slot in enumerate(slots):
+            if slot is not None:
+                slot.latencies.append(latency)
+                slot.execute(chunk[row, : agent.execute])
+                if slot.finished:
+                    yield slot.record(declared)
+                    slots[row] = None
+
+
+class _Slot:
+    """One running episode."""
+
+    def __init__(
+        self, env: OctoBenchEnvironment, episode: int, study_seed: int, agent: Agent
+    ) -> None:
+        self.env, self.episode = env, episode
+        self.seed = environment_seed(study_seed, episode)
+        noise_key = [study_seed, episode, crc32(env.world.declared.id.encode())]
+        self.noise = np.random.default_rng(noise_key)
+        observation, self.info = env.reset(seed=self.seed)
+        self.task = TaskInput(instruction=self.info["instruction"])
+        self.initial_state_sha256 = env.world.state_sha256()
+        self.history = deque([observation], maxlen=agent.window)
+        self.latencies: list[float] = []
+        self.actions: list[np.ndarray] = []
+        self.finished = False
+        self.error = ""
+
+    def execute(self, actions: np.ndarray) -> None:
+        """Take the actions (n, A) one after the other until the episode ends."""
+        for action in actions:
+            self.actions.append(action)
+            try:
+                observation, _, terminated, truncated, self.info = self.env.step(action)
+            except _INFRASTRUCTURE_ERRORS as error:
+                self.error = f"{type(error).__name__}: {error}"
+                self.finished = True
+                return
+            self.history.append(observation)
+            if terminated or truncated:
+                self.finished = True
+                return
+
+    def record(self, declared: Environment) -> EpisodeRecord:
+        """What happened; whose policy it was is for the caller to say."""
+        success = bool(self.info["success"]) and not self.error
+        return EpisodeRecord(
+            env_id=declared.id,
+            embodiment=declared.embodiment.name,
+            task=declared.task.name,
+            policy="",
+            head="",
+            demos=0,
+            draw=0,
+            train_seed=0,
+            episode=self.episode,
+            env_seed=self.seed,
+            initial_state_sha256=self.initial_state_sha256,
+            success_once=success,
+            success_at_end=success,
+            steps=len(self.actions),
+            furthest_stage=self.info["furthest_stage"],
+            latency_ms_p50=float(np.median(self.latencies)),
+            action_jerk=_jerk(np.array(self.actions)),
+            error=self.error,
+        )
+
+
+def _jerk(actions: np.ndarray) -> float:
+    """Mean length of the second difference of the translation in `actions` (T, A)."""
+    if len(actions) < 3:
+        return 0.0
+    return float(np.linalg.norm(np.diff(actions[:, :3], n=2, axis=0), axis=1).mean())
+
+
+def _batch(
+    slots: Sequence[_Slot | None], agent: Agent, env: OctoBenchEnvironment
+) -> tuple[dict[str, np.ndarray], list[TaskInput], np.ndarray]:
+    """The arguments of `Agent.act`: rows without an episode are zeros and no task."""
+    observations = {
+        key: np.zeros((SLOTS, agent.window, *space.shape), space.dtype)
+        for key, space in env.observation_space.spaces.items()
+    }
+    mask = np.zeros((SLOTS, agent.window), bool)
+    noise = np.zeros((SLOTS, *agent.noise_shape), np.float32)
+    tasks = [TaskInput()] * SLOTS
+    for row, slot in enumerate(slots):
+        if slot is None:
+            continue
+        tasks[row] = slot.task
+        noise[row] = slot.noise.standard_normal(agent.noise_shape, dtype=np.float32)
+        known = len(slot.history)
+        mask[row, -known:] = True
+        for key, values in observations.items():
+            values[row, :-known] = slot.history[0][key]
+            values[row, -known:] = [seen[key] for seen in slot.history]
+    return {**observations, "timestep_pad_mask": mask}, tasks, noise
+
+
+_ENVIRONMENTS: dict[tuple[str, bool], list[OctoBenchEnvironment]] = {}
+
+
+def _environments(env_id: str, images: bool, count: int) -> list[OctoBenchEnvironment]:
+    """At least `count` environments of this process, kept: building one takes a second."""
+    kept = _ENVIRONMENTS.setdefault((env_id, images), [])
+    while len(kept) < count:
+        kept.append(OctoBenchEnvironment(env_id, images=images))
+    return kept[:count]
+
+
+def _roll_share(
+    policy: str, env_id: str, numbers: Sequence[int], study_seed: int, labels: Labels
+) -> Iterator[EpisodeRecord]:
+    declared = environment(env_id)
+    torch.set_num_threads(1)  # a process keeps to its core
+    agent = load_agent(policy, declared.embodiment.name)
+    for record in roll_out(agent, declared, numbers, study_seed):
+        yield replace(record, policy=policy, **asdict(labels))
+
+
+def _roll_all(arguments: Sequence[tuple]) -> Iterator[EpisodeRecord]:
+    if len(arguments) == 1:
+        yield from _roll_share(*arguments[0])
+        return
+    context = multiprocessing.get_context("spawn")
+    queue = context.SimpleQueue()
+    pending = len(arguments)
+    processes = [
+        context.Process(target=_work, args=(share, queue), daemon=True) for share in arguments
+    ]
+    for process in processes:
+        process.start()
+    try:
+        while pending:
+            message = queue.get()
+            if isinstance(message, EpisodeRecord):
+                yield message
+            elif message is None:
+                pending -= 1
+            else:
+                raise message
+    finally:
+        for process in processes:
+            process.terminate()
+
+
+def _work(share: tuple, queue: multiprocessing.SimpleQueue) -> None:
+    try:
+        for record in _roll_share(*share):
+            queue.put(record)
+        queue.put(None)
+    except Exception as error:  # handed to the parent, which raises it
+        queue.put(error)

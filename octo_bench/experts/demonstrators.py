@@ -1,0 +1,27 @@
+"""Which demonstrator shows which task."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from octo_bench.errors import BadDefinition
+from octo_bench.experts import cubes
+from octo_bench.experts.motions import Motion
+from octo_bench.paths import definitions_root
+from octo_bench.simulation.world import World
+
+_DEMONSTRATORS: dict[str, Callable[[World], Motion]] = {"lift": cubes.lift, "stack": cubes.stack}
+
+
+def demonstrate(world: World) -> Motion:
+    """The clean actions that do the task of `world`, one for each look at it, without end.
+
+    Raises:
+        BadDefinition: when the task names a demonstrator that does not exist.
+    """
+    task = world.declared.task
+    if task.demonstrator not in _DEMONSTRATORS:
+        path = definitions_root() / "tasks" / f"{task.name}.toml"
+        known = ", ".join(sorted(_DEMONSTRATORS))
+        raise BadDefinition(path, f"no demonstrator '{task.demonstrator}'", f"use one of {known}")
+    return _DEMONSTRATORS[task.demonstrator](world)

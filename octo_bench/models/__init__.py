@@ -1,0 +1,1 @@
+"""The networks: nothing but torch.nn, and nothing else of ours."""

@@ -1,0 +1,179 @@
+"""Denoising-diffusion action head with explicit noise."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from diffusers import DDPMScheduler
+from torch import Tensor, nn
+
+from octo_bench.models.diffusion_unet import ConditionalUNet
+
+
+@dataclass(frozen=True)
+class DiffusionConfig:
+    """Sizes, schedule and sampler.
+
+    `schedule`: a linear one from 1e-4 to 0.02 over 10 steps leaves a cumulative alpha of about
+    0.90, so that pure noise is unlike anything trained on; squared cosine is the default.
+    `sampler`: "ddpm" draws noise at every step, "ddim" (eta 0) only the first.
+    `action_range`: bound of normalised actions, to which predictions are clipped.
+    """
+
+    down_dims: tuple[int, ...] = (128, 256)
+    blocks: int = 2
+    step_embedding: int = 64
+    groups: int = 8
+    condition: int = 256
+    steps: int = 10
+    schedule: Literal["squared_cosine", "linear"] = "squared_cosine"
+    prediction: Literal["epsilon", "sample"] = "epsilon"
+    sampler: Literal["ddpm", "ddim"] = "ddpm"
+    sampling_steps: int = 10
+    action_range: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.sampling_steps <= self.steps:
+            raise ValueError("'sampling_steps' must lie between 1 and 'steps'")
+        if self.sampler == "ddpm" and self.sampling_steps != self.steps:
+            raise ValueError("'sampling_steps' below 'steps' needs the sampler \"ddim\"")
+
+
+class DiffusionHead(nn.Module):
+    """Features of an observation to a chunk of normalised actions."""
+
+    def __init__(self, config: DiffusionConfig, chunk: int, action_size: int, width: int) -> None:
+        super().__init__()
+        self.config, self.chunk, self.action_size = config, chunk, action_size
+        self.unet = ConditionalUNet(
+            chunk=chunk,
+            action_size=action_size,
+            width=width,
+            down_dims=config.down_dims,
+            step_embedding=config.step_embedding,
+            groups=config.groups,
+            condition=config.condition,
+            blocks=config.blocks,
+        )
+        schedule = "squaredcos_cap_v2" if config.schedule == "squared_cosine" else "linear"
+        cumulative = DDPMScheduler(config.steps, beta_schedule=schedule).alphas_cumprod
+        self.register_buffer("alphas_cumulative", cumulative, persistent=False)
+
+    @property
+    def noise_shape(self) -> tuple[int, ...]:
+        """Standard-normal draws that one sample takes: the first, then one per further step."""
+        draws = self.config.steps if self.config.sampler == "ddpm" else 1
+        return (draws, self.chunk, self.action_size)
+
+    def loss(
+        self,
+        features: Tensor,
+        actions: Tensor,
+        mask: Tensor,
+        *,
+        draws: int = 1,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """Mean squared error of the prediction, over `draws` noise draws per observation.
+
+        The diffusion steps of one observation's draws are consecutive from a random one (modulo
+        their number): each is uniform, and together they cover the schedule.
+
+        Args:
+            features: (N, width).
+            actions: (N, T, A), normalised.
+            mask: (N, T, A) bool, False for padding.
+
+        Returns:
+            A scalar.
+        """
+        count, device = len(features), features.device
+        first = torch.randint(
+            self.config.steps, (count, 1), generator=generator, device=generator_device(generator)
+        ).to(device)
+        steps = (first + torch.arange(draws, device=device)) % self.config.steps
+        noise = torch.randn(
+            (count, draws, *actions.shape[1:]),
+            generator=generator,
+            device=generator_device(generator),
+        ).to(device)
+        signal = self.alphas_cumulative[steps][..., None, None]
+        clean = actions.unsqueeze(1)
+        noisy = signal.sqrt() * clean + (1 - signal).sqrt() * noise
+        target = noise if self.config.prediction == "epsilon" else clean
+
+        film = [
+            (of_features.unsqueeze(1) + of_step[steps]).flatten(0, 1)
+            for of_features, of_step in zip(
+                self.unet.condition(features),
+                self.unet.step_condition(self.config.steps),
+                strict=True,
+            )
+        ]
+        predicted = self.unet(noisy.flatten(0, 1), film).unflatten(0, (count, draws))
+        squared = (predicted - target).square() * mask.unsqueeze(1)
+        return squared.sum() / (mask.sum() * draws).clamp(min=1)
+
+    def sample(self, features: Tensor, noise: Tensor) -> Tensor:
+        """Denoise from explicit noise.
+
+        Args:
+            features: (N, width).
+            noise: (N, *noise_shape), standard normal.
+
+        Returns:
+            (N, T, A), normalised actions within `action_range`.
+        """
+        config = self.config
+        of_features = self.unet.condition(features)
+        of_steps = self.unet.step_condition(config.steps)
+        x = noise[:, 0]
+        timesteps = self.timesteps()
+        for index, step in enumerate(timesteps):
+            following = timesteps[index + 1] if index + 1 < len(timesteps) else -1
+            film = [a + b[step] for a, b in zip(of_features, of_steps, strict=True)]
+            clean = self._clean(self.unet(x, film), x, step)
+            of_clean, of_noisy, deviation = self._step_coefficients(step, following)
+            x = of_clean * clean + of_noisy * x
+            if config.sampler == "ddpm" and following >= 0:
+                x = x + deviation * noise[:, index + 1]
+        return x
+
+    def timesteps(self) -> list[int]:
+        """The steps that sampling visits, from the noisiest down ("trailing" spacing)."""
+        stride = self.config.steps / self.config.sampling_steps
+        return [
+            round(self.config.steps - i * stride) - 1 for i in range(self.config.sampling_steps)
+        ]
+
+    def _clean(self, predicted: Tensor, noisy: Tensor, step: int) -> Tensor:
+        """The clean chunk that a prediction stands for, clipped to the range of actions."""
+        if self.config.prediction == "epsilon":
+            signal = self.alphas_cumulative[step]
+            predicted = (noisy - (1 - signal).sqrt() * predicted) / signal.sqrt()
+        return predicted.clamp(-self.config.action_range, self.config.action_range)
+
+    def _step_coefficients(self, step: int, following: int) -> tuple[Tensor, Tensor, Tensor]:
+        """Weights of the clean and the noisy chunk, and the noise's deviation, for one step.
+
+        DDPM: Ho et al. 2020, equations 6 and 7. DDIM: Song et al. 2021, equation 12 with eta 0
+        and the noise implied by the clipped clean chunk.
+        """
+        signal = self.alphas_cumulative[step]
+        left = self.alphas_cumulative[following] if following >= 0 else torch.ones_like(signal)
+        if self.config.sampler == "ddim":
+            of_noisy = ((1 - left) / (1 - signal)).sqrt()
+            return left.sqrt() - of_noisy * signal.sqrt(), of_noisy, torch.zeros_like(signal)
+        beta = 1 - signal / left
+        return (
+            left.sqrt() * beta / (1 - signal),
+            (1 - beta).sqrt() * (1 - left) / (1 - signal),
+            ((1 - left) / (1 - signal) * beta).sqrt(),
+        )
+
+
+def generator_device(generator: torch.Generator | None) -> torch.device:
+    """Where a generator's draws have to be made."""
+    return torch.device("cpu") if generator is None else generator.device

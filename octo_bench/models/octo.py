@@ -1,0 +1,184 @@
+"""Octo: task tokens, then camera, proprioception and readout tokens of every time step.
+
+The sequence is [instruction, goal, (primary, wrist, proprioception, readout) x window]. Task and
+observation tokens see the task and all observations up to their own time step; a readout sees
+the same and itself; nothing else sees a readout. The readout of a time step feeds the head.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from octo_bench.models.categorical_head import CategoricalConfig, CategoricalHead
+from octo_bench.models.diffusion_head import DiffusionConfig, DiffusionHead
+from octo_bench.models.language import LanguageConfig, LanguageEncoder
+from octo_bench.models.task import TaskTokens
+from octo_bench.models.transformer import Transformer, TransformerConfig
+from octo_bench.models.vision import VisionConfig, VisionEncoder
+
+TASK_TOKENS = 2
+STEP_TOKENS = 4
+
+
+@dataclass(frozen=True)
+class OctoConfig:
+    """Every size of the model; the defaults are the seed architecture's (DESIGN.md).
+
+    `proprio` lists the entries of the proprioception that are read, so that one can leave out
+    what does not mean the same on every arm. `shared_encoder`: one image encoder for both
+    cameras, or one each; the goal image always goes through the primary camera's.
+    """
+
+    width: int = 512
+    window: int = 1
+    chunk: int = 4
+    action_size: int = 7
+    image_size: int = 96
+    proprio: tuple[int, ...] = tuple(range(10))
+    shared_encoder: bool = True
+    head: Literal["diffusion", "categorical"] = "diffusion"
+    vision: VisionConfig = field(default_factory=VisionConfig)
+    language: LanguageConfig = field(default_factory=LanguageConfig)
+    transformer: TransformerConfig = field(default_factory=TransformerConfig)
+    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
+    categorical: CategoricalConfig = field(default_factory=CategoricalConfig)
+
+    def __post_init__(self) -> None:
+        needed = TASK_TOKENS + STEP_TOKENS * self.window
+        if self.window < 1 or needed > self.transformer.context:
+            raise ValueError(
+                f"'window' = {self.window} takes {needed} tokens, more than "
+                f"'transformer.context' = {self.transformer.context}"
+            )
+
+    @property
+    def action_range(self) -> float:
+        """Bound of the normalised actions that the configured head can give."""
+        chosen = self.diffusion if self.head == "diffusion" else self.categorical
+        return chosen.action_range
+
+
+class Octo(nn.Module):
+    """The network. Images are embedded first (and may be cached), then `features`, then a head."""
+
+    def __init__(self, config: OctoConfig, *, load_pretrained: bool = False) -> None:
+        """Randomly initialised; `load_pretrained` fetches a pre-trained T5's weights."""
+        super().__init__()
+        self.config = config
+        width = config.width
+        self.vision_primary = VisionEncoder(config.vision, config.image_size, width)
+        self.vision_wrist = (
+            None
+            if config.shared_encoder
+            else VisionEncoder(config.vision, config.image_size, width)
+        )
+        self.language = LanguageEncoder(config.language, width, load_pretrained=load_pretrained)
+        self.task = TaskTokens(width)
+        self.proprio = nn.Linear(len(config.proprio), width)
+        self.readout = nn.Parameter(torch.randn(width) * 0.02)
+        self.transformer = Transformer(width, config.transformer)
+        self.head: DiffusionHead | CategoricalHead
+        if config.head == "diffusion":
+            self.head = DiffusionHead(config.diffusion, config.chunk, config.action_size, width)
+        else:
+            self.head = CategoricalHead(config.categorical, config.chunk, config.action_size, width)
+        self.register_buffer("structure", _structure(config.window), persistent=False)
+
+    def encode_images(
+        self, primary: Tensor, wrist: Tensor, goals: Tensor | None = None
+    ) -> tuple[Tensor, Tensor, Tensor | None]:
+        """Embed both cameras' images and the primary camera's goal images, in one pass.
+
+        Args:
+            primary, wrist: (N, H, W, 3), uint8 or float in [-1, 1].
+            goals: (G, H, W, 3) likewise, or None.
+
+        Returns:
+            (N, width), (N, width) and (G, width) or None.
+        """
+        count = len(primary)
+        shared = self.vision_wrist is None
+        batches = [primary] + ([wrist] if shared else []) + ([] if goals is None else [goals])
+        embedded = self.vision_primary(torch.cat(batches))
+        of_wrist = embedded[count : 2 * count] if shared else self.vision_wrist(wrist)
+        rest = embedded[(2 if shared else 1) * count :]
+        return embedded[:count], of_wrist, None if goals is None else rest
+
+    def encode_instructions(self, texts: Sequence[str]) -> Tensor:
+        """Distinct instructions to (U, width)."""
+        ids, mask = self.language.tokens(texts)
+        device = self.readout.device
+        return self.language(ids.to(device), mask.to(device))
+
+    def features(
+        self,
+        task: Tensor,
+        primary: Tensor,
+        wrist: Tensor,
+        proprio: Tensor,
+        timestep_mask: Tensor,
+        *,
+        primary_mask: Tensor | None = None,
+        wrist_mask: Tensor | None = None,
+        proprio_mask: Tensor | None = None,
+    ) -> Tensor:
+        """Features for the head at every time step.
+
+        Args:
+            task: (B, 2, width), from `task`.
+            primary, wrist: (B, W, width), from `encode_images`.
+            proprio: (B, W, P), normalised, the configured entries only.
+            timestep_mask: (B, W) bool, False for padded history.
+            primary_mask, wrist_mask, proprio_mask: (B, W) bool, False where missing.
+
+        Returns:
+            (B, W, width).
+        """
+        batch, window = timestep_mask.shape
+        readout = self.readout.expand(batch, window, -1)
+        tokens = torch.stack([primary, wrist, self.proprio(proprio), readout], 2).flatten(1, 2)
+        seen = [
+            timestep_mask if mask is None else timestep_mask & mask
+            for mask in (primary_mask, wrist_mask, proprio_mask, None)
+        ]
+        keys = torch.cat(
+            [
+                torch.ones(batch, TASK_TOKENS, dtype=torch.bool, device=task.device),
+                torch.stack(seen, 2).flatten(1),
+            ],
+            1,
+        )
+        length = keys.shape[1]
+        mixed = self.transformer(
+            torch.cat([task, tokens], 1), self.structure[:length, :length], keys
+        )
+        return mixed[:, TASK_TOKENS + STEP_TOKENS - 1 :: STEP_TOKENS]
+
+    def loss(
+        self,
+        features: Tensor,
+        actions: Tensor,
+        mask: Tensor,
+        *,
+        draws: int = 1,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """The head's loss: features (N, width), actions and mask (N, T, A), to a scalar."""
+        return self.head.loss(features, actions, mask, draws=draws, generator=generator)
+
+    def sample(self, features: Tensor, noise: Tensor) -> Tensor:
+        """Normalised actions (N, T, A) from features (N, width) and noise (N, *noise_shape)."""
+        return self.head.sample(features, noise)
+
+
+def _structure(window: int) -> Tensor:
+    """(L, L) bool: which token (row) may see which (column); see the module's docstring."""
+    step = torch.cat([torch.full((TASK_TOKENS,), -1), torch.arange(window * STEP_TOKENS) // 4])
+    readout = torch.arange(len(step)) % STEP_TOKENS == (TASK_TOKENS + STEP_TOKENS - 1) % STEP_TOKENS
+    readout[:TASK_TOKENS] = False
+    return (step.unsqueeze(1) >= step.unsqueeze(0)) & ~readout.unsqueeze(0)

@@ -1,0 +1,168 @@
+"""ResNet image encoder: uint8 images to one embedding each."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torchvision.models.resnet import BasicBlock
+from torchvision.ops import FrozenBatchNorm2d
+
+
+@dataclass(frozen=True)
+class VisionConfig:
+    """Sizes of the encoder; the defaults are those of ResNet-18.
+
+    `norm`: "group", "batch_frozen" (for imported weights), or "none", with which every residual
+    branch starts at zero instead. `pooling`: "average", "spatial_softmax" (expected coordinates
+    of every channel) or "flatten"; the last two keep where things are.
+    """
+
+    blocks: tuple[int, ...] = (2, 2, 2, 2)
+    widths: tuple[int, ...] = (64, 128, 256, 512)
+    strides: tuple[int, ...] = (1, 2, 2, 2)
+    stem_kernel: int = 7
+    stem_stride: int = 2
+    stem_maxpool: bool = True
+    norm: Literal["group", "batch_frozen", "none"] = "group"
+    groups: int = 32
+    pooling: Literal["average", "spatial_softmax", "flatten"] = "average"
+
+    def __post_init__(self) -> None:
+        if not len(self.blocks) == len(self.widths) == len(self.strides) > 0:
+            raise ValueError("'blocks', 'widths' and 'strides' must have one entry per stage")
+
+
+class Subsample(nn.Module):
+    """Every `stride`-th pixel of a map (N, C, h, w), rows and columns.
+
+    Before a 1x1 convolution it stands for that convolution's stride: the backward pass of a
+    strided one crashes in torch 2.14.1's oneDNN with more than one thread and batches of
+    changing size.
+    """
+
+    def __init__(self, stride: int) -> None:
+        super().__init__()
+        self.stride = stride
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(N, C, h, w) to (N, C, ceil(h / stride), ceil(w / stride))."""
+        return maps[..., :: self.stride, :: self.stride]
+
+
+class SpatialSoftmax(nn.Module):
+    """Each channel's expected image coordinates under a softmax over its map.
+
+    Levine et al. 2016, "End-to-End Training of Deep Visuomotor Policies".
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.log_temperature = nn.Parameter(torch.zeros(()))
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """(N, C, h, w) to (N, 2C): x then y, each in [-1, 1]."""
+        height, width = maps.shape[-2:]
+        weights = (maps.flatten(2) * torch.exp(-self.log_temperature)).softmax(-1)
+        weights = weights.unflatten(-1, (height, width))
+        x = weights.sum(-2) @ torch.linspace(-1, 1, width, dtype=maps.dtype, device=maps.device)
+        y = weights.sum(-1) @ torch.linspace(-1, 1, height, dtype=maps.dtype, device=maps.device)
+        return torch.cat([x, y], -1)
+
+
+class VisionEncoder(nn.Module):
+    """ResNet of torchvision's basic blocks, pooled, then linear to `width`."""
+
+    def __init__(self, config: VisionConfig, image_size: int, width: int) -> None:
+        super().__init__()
+
+        def norm(channels: int) -> nn.Module:
+            match config.norm:
+                case "group":
+                    return nn.GroupNorm(math.gcd(config.groups, channels), channels)
+                case "batch_frozen":
+                    return FrozenBatchNorm2d(channels)
+                case "none":
+                    return nn.Identity()
+
+        first = config.widths[0]
+        stem: list[nn.Module] = [
+            nn.Conv2d(
+                3,
+                first,
+                config.stem_kernel,
+                config.stem_stride,
+                padding=(config.stem_kernel - 1) // 2,
+                bias=config.norm == "none",
+            ),
+            norm(first),
+            nn.ReLU(inplace=True),
+        ]
+        if config.stem_maxpool:
+            stem.append(nn.MaxPool2d(3, 2, 1))
+        self.stem = nn.Sequential(*stem)
+
+        stages: list[nn.Module] = []
+        channels = first
+        for count, planes, stride in zip(config.blocks, config.widths, config.strides, strict=True):
+            for index in range(count):
+                step = stride if index == 0 else 1
+                shortcut = None
+                if step != 1 or channels != planes:
+                    shortcut = nn.Sequential(
+                        Subsample(step), nn.Conv2d(channels, planes, 1, bias=False), norm(planes)
+                    )
+                stages.append(BasicBlock(channels, planes, step, shortcut, norm_layer=norm))
+                channels = planes
+        self.stages = nn.Sequential(*stages)
+
+        match config.pooling:
+            case "average":
+                self.pool: nn.Module = nn.Sequential(nn.AdaptiveAvgPool2d(1), nn.Flatten())
+                features = channels
+            case "spatial_softmax":
+                self.pool = SpatialSoftmax()
+                features = 2 * channels
+            case "flatten":
+                self.pool = nn.Flatten()
+                features = channels * _map_size(config, image_size) ** 2
+        self.projection = nn.Linear(features, width)
+        self._initialise(config)
+        self.to(memory_format=torch.channels_last)
+
+    def _initialise(self, config: VisionConfig) -> None:
+        for module in self.modules():
+            if isinstance(module, nn.Conv2d):
+                nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
+            elif isinstance(module, BasicBlock):
+                # The residual branch starts at zero, so that depth costs nothing at first
+                # (Goyal et al. 2017; without normalisation: De and Smith 2020).
+                if config.norm == "group":
+                    nn.init.zeros_(module.bn2.weight)
+        if config.norm == "none":
+            for module in self.modules():
+                if isinstance(module, BasicBlock):
+                    nn.init.zeros_(module.conv2.weight)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Images (N, H, W, 3), uint8 or already float in [-1, 1], to embeddings (N, width)."""
+        if images.dtype == torch.uint8:
+            images = images * (1 / 127.5) - 1
+        return self.projection(self.pool(self.stages(self.stem(images.permute(0, 3, 1, 2)))))
+
+
+def _map_size(config: VisionConfig, image_size: int) -> int:
+    """Side of the last stage's map, in pixels of that map."""
+
+    def convolved(size: int, kernel: int, stride: int) -> int:
+        return (size + 2 * ((kernel - 1) // 2) - kernel) // stride + 1
+
+    size = convolved(image_size, config.stem_kernel, config.stem_stride)
+    if config.stem_maxpool:
+        size = convolved(size, 3, 2)
+    for stride in config.strides:
+        size = convolved(size, 3, stride)
+    return size

@@ -1,0 +1,29 @@
+"""Where the declared things lie: in a clone beside the package, in an installed wheel inside it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent
+_CLONE = _PACKAGE.parent
+
+
+def definitions_root() -> Path:
+    """The folder with `embodiments/`, `tasks/` and `suites/`."""
+    return _shipped("envs")
+
+
+def policies_root() -> Path:
+    """The folder with one folder per shipped policy."""
+    return _shipped("policies")
+
+
+def results_root() -> Path:
+    """The folder with one folder per study: the clone's, or `results` in the working directory."""
+    clone = _CLONE / "results"
+    return clone if clone.is_dir() else Path.cwd() / "results"
+
+
+def _shipped(name: str) -> Path:
+    inside_wheel = _PACKAGE / name
+    return inside_wheel if inside_wheel.is_dir() else _CLONE / name

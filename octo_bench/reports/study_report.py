@@ -1,0 +1,69 @@
+"""Everything a study's folder shows: `table.md`, `table.csv`, `figure.svg` and `figure.png`."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+from octo_bench.evaluation.records import read_records
+from octo_bench.files import write_text
+from octo_bench.reports.figure import write_figure
+from octo_bench.reports.table import (
+    Row,
+    Table,
+    csv_text,
+    markdown,
+    read_reference,
+    read_rows,
+    summarise,
+)
+from octo_bench.studies.artifacts import RECORDS, read_result
+from octo_bench.studies.study import Study
+
+TABLE = "table.csv"
+
+
+def write_reports(study: Study, out: Path) -> Table:
+    """Write the table and the figure of a study that has run in `out`; returns the table."""
+    table = study_table(study, out)
+    write_text(out / "table.md", markdown(table))
+    write_text(out / TABLE, csv_text(table))
+    write_figure(table, out)
+    return table
+
+
+def study_table(study: Study, out: Path) -> Table:
+    """The table of a study that has run in `out`.
+
+    Studies that are declared to stand beside it are looked for beside its own folder; one that
+    has not run is left out.
+    """
+    records = read_records(out / RECORDS)
+    beside: list[Row] = []
+    for name in study.beside:
+        other = study.file.resolve().parents[1] / name / TABLE
+        if other.is_file():
+            beside += read_rows(other)
+    return Table(
+        title=study.title,
+        rows=summarise(records, _training_minutes(read_result(out))),
+        references={
+            target.env: read_reference(target.reference)
+            for target in study.targets
+            if target.reference is not None
+        },
+        beside=tuple(beside),
+    )
+
+
+def _training_minutes(result: Mapping[str, Any]) -> dict[tuple[str, str, int], float]:
+    """Mean minutes of fine-tuning by policy, environment id and demonstrations."""
+    seconds = defaultdict(list)
+    for cell in result["cells"]:
+        if cell["training"] is not None:
+            place = (cell["policy"], cell["env_id"], cell["demos"])
+            seconds[place].append(cell["training"]["seconds"])
+    return {place: mean(values) / 60 for place, values in seconds.items()}

@@ -1,0 +1,59 @@
+"""Choosing how OpenGL is reached without a screen: EGL, else OSMesa."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from functools import cache
+
+from octo_bench.errors import MissingDependency
+
+
+@cache
+def choose_backend() -> str:
+    """Set `MUJOCO_GL` to what loads on this machine, unless it is set, and return it.
+
+    Must run before `mujoco` is imported: MuJoCo chooses on import. Software rendering runs in
+    the calling thread, so that processes that render side by side keep to a core each.
+
+    Raises:
+        MissingDependency: when neither library is there; names the package to install.
+    """
+    os.environ.setdefault("LP_NUM_THREADS", "0")
+    if "MUJOCO_GL" not in os.environ:
+        os.environ["MUJOCO_GL"] = _first_that_loads()
+    return os.environ["MUJOCO_GL"]
+
+
+def _first_that_loads() -> str:
+    if _egl_has_devices():
+        return "egl"
+    if _load("libOSMesa.so.8") or _load("libOSMesa.so.6") or _load("libOSMesa.so"):
+        return "osmesa"
+    raise MissingDependency(
+        "rendering needs EGL or OSMesa and neither loads; install the system package libegl1 "
+        "(with libgl1-mesa-dri) or libosmesa6"
+    )
+
+
+def _load(name: str) -> ctypes.CDLL | None:
+    try:
+        return ctypes.CDLL(name)
+    except OSError:
+        return None
+
+
+def _egl_has_devices() -> bool:
+    """Whether EGL offers a device, as MuJoCo asks it (EGL_EXT_device_enumeration)."""
+    egl = _load("libEGL.so.1")
+    if egl is None:
+        return False
+    egl.eglGetProcAddress.restype = ctypes.c_void_p
+    address = egl.eglGetProcAddress(b"eglQueryDevicesEXT")
+    if not address:
+        return False
+    query = ctypes.CFUNCTYPE(
+        ctypes.c_uint, ctypes.c_int, ctypes.c_void_p, ctypes.POINTER(ctypes.c_int)
+    )(address)
+    count = ctypes.c_int(0)
+    return bool(query(0, None, ctypes.byref(count))) and count.value > 0

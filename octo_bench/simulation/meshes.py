@@ -1,0 +1,124 @@
+"""Visual meshes with fewer triangles, for rendering small frames.
+
+Frames of a hundred pixels cost what their vertices cost: robosuite's arms have hundreds of
+thousands. The simplified meshes are written into a copy of the compiled model, in the place of
+the originals, so that body, geom and joint indices stay the same.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import fast_simplification
+import mujoco
+import numpy as np
+
+from octo_bench.files import atomic_path
+
+FACES_PER_MESH = 400
+_FORMAT = b"octo-bench mesh 1"
+
+
+def cache_folder() -> Path:
+    """Where simplified meshes are kept between processes (XDG base directory specification)."""
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "octo-bench" / "meshes"
+
+
+def simplify_meshes(model: mujoco.MjModel, faces: int = FACES_PER_MESH) -> None:
+    """Reduce every mesh of `model` to at most `faces` triangles where that is possible, in place.
+
+    Meshes that carry a texture are left alone. The others are simplified by quadric error metrics (Garland and
+    Heckbert, 1997) with smooth normals, and cached by content.
+    """
+    for mesh in range(model.nmesh):
+        if model.mesh_facenum[mesh] > faces and not _is_textured(model, mesh):
+            vertex, face = model.mesh_vertadr[mesh], model.mesh_faceadr[mesh]
+            vertices = model.mesh_vert[vertex : vertex + model.mesh_vertnum[mesh]]
+            triangles = model.mesh_face[face : face + model.mesh_facenum[mesh]]
+            _overwrite(model, mesh, *_simplified(vertices, triangles, faces))
+
+
+def _is_textured(model: mujoco.MjModel, mesh: int) -> bool:
+    drawn = (model.geom_type == mujoco.mjtGeom.mjGEOM_MESH) & (model.geom_dataid == mesh)
+    materials = model.geom_matid[drawn & (model.geom_matid >= 0)]
+    return bool((model.mat_texid[materials] >= 0).any())
+
+
+def _simplified(
+    vertices: np.ndarray, triangles: np.ndarray, faces: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Vertices (V, 3) float32, triangles (F, 3) int32 and unit normals (V, 3) float32."""
+    digest = hashlib.sha256(_FORMAT + bytes(str(faces), "ascii"))
+    digest.update(fast_simplification.__version__.encode())
+    digest.update(vertices.tobytes())
+    digest.update(triangles.tobytes())
+    path = cache_folder() / f"{digest.hexdigest()}.npz"
+    if not path.is_file():
+        # Meshes come with a vertex per corner; simplification needs them joined.
+        joined, index = np.unique(vertices.round(6), axis=0, return_inverse=True)
+        corners = index.reshape(-1)[triangles].astype(np.int32)
+        points, corners = _collapse(joined.astype(np.float32), corners, faces)
+        # Many small loose parts resist edge collapse; on a grid they melt together.
+        for cells in (96, 64, 48, 32):
+            if len(corners) > faces:
+                points, corners = _collapse(*_cluster(points, corners, cells), faces)
+        with atomic_path(path) as temporary, temporary.open("wb") as handle:
+            np.savez(handle, points=points, corners=corners, normals=_normals(points, corners))
+    with np.load(path, allow_pickle=False) as stored:
+        return stored["points"], stored["corners"], stored["normals"]
+
+
+def _collapse(points: np.ndarray, corners: np.ndarray, faces: int) -> tuple[np.ndarray, np.ndarray]:
+    """Edge collapse towards `faces` triangles; triangles without area are dropped first."""
+    a, b, c = corners.T
+    proper = np.ascontiguousarray(corners[(a != b) & (b != c) & (a != c)])
+    if len(proper) <= faces:
+        return points, proper
+    return fast_simplification.simplify(np.ascontiguousarray(points), proper, target_count=faces)
+
+
+def _cluster(points: np.ndarray, corners: np.ndarray, cells: int) -> tuple[np.ndarray, np.ndarray]:
+    """Join the vertices that share a cell of a grid, `cells` along the longest side.
+
+    Vertex clustering as in Rossignac and Borrel, "Multi-resolution 3D approximations" (1993).
+    """
+    low = points.min(axis=0)
+    size = (points.max(axis=0) - low).max() / cells
+    keys = ((points - low) / size).astype(np.int64)
+    _, first, index = np.unique(keys, axis=0, return_index=True, return_inverse=True)
+    merged = index.reshape(-1)[corners].astype(np.int32)
+    ordered = np.sort(merged, axis=1)
+    _, kept = np.unique(ordered, axis=0, return_index=True)
+    return points[first], merged[np.sort(kept)]
+
+
+def _normals(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
+    """Area-weighted vertex normals, unit length."""
+    a, b, c = (points[corners[:, i]] for i in range(3))
+    face_normals = np.cross(b - a, c - a)
+    normals = np.zeros_like(points)
+    for corner in range(3):
+        np.add.at(normals, corners[:, corner], face_normals)
+    lengths = np.linalg.norm(normals, axis=1, keepdims=True)
+    return (normals / np.maximum(lengths, 1e-12)).astype(np.float32)
+
+
+def _overwrite(
+    model: mujoco.MjModel, mesh: int, points: np.ndarray, corners: np.ndarray, normals: np.ndarray
+) -> None:
+    """Put a smaller mesh where the original was; one that does not fit there is left out."""
+    n_points, n_faces = len(points), len(corners)
+    if n_points > min(model.mesh_vertnum[mesh], model.mesh_normalnum[mesh]):
+        return
+    vertex, normal = model.mesh_vertadr[mesh], model.mesh_normaladr[mesh]
+    face = model.mesh_faceadr[mesh]
+    model.mesh_vert[vertex : vertex + n_points] = points
+    model.mesh_normal[normal : normal + n_points] = normals
+    model.mesh_face[face : face + n_faces] = corners
+    model.mesh_facenormal[face : face + n_faces] = corners
+    model.mesh_vertnum[mesh] = model.mesh_normalnum[mesh] = n_points
+    model.mesh_facenum[mesh] = n_faces
+    model.mesh_texcoordadr[mesh] = -1

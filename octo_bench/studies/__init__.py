@@ -1,0 +1,1 @@
+"""A declared study, its cells, and running them on this machine."""

@@ -1,0 +1,81 @@
+"""The pieces of work of a study, as the pool's processes do them.
+
+The heavy imports are inside the functions: the process that only schedules stays light.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from octo_bench.errors import BadDemonstrations
+from octo_bench.studies.cells import Cell
+from octo_bench.training.finetune import FinetuneSettings, finetune
+
+
+def collect_demonstrations(
+    env: str, count: int, first_seed: int, out: Path, workers: int
+) -> Mapping[str, Any]:
+    """Collect `count` demonstrations into `out`, or go on where that was stopped.
+
+    What a kill in the middle of writing has broken is collected anew.
+    """
+    from octo_bench.demonstrations.collecting import collect
+    from octo_bench.files import sha256_file
+
+    collect_all = partial(
+        collect, env, count, out, first_seed=first_seed, workers=workers, progress=False
+    )
+    try:
+        summary = collect_all()
+    except BadDemonstrations as broken:
+        broken.path.unlink()
+        summary = collect_all()
+    return {**dataclasses.asdict(summary), "sha256": sha256_file(out)}
+
+
+def fine_tune(
+    cell: Cell, settings: FinetuneSettings, demonstrations: Path, out: Path
+) -> Mapping[str, Any]:
+    """Fine-tune the cell's policy into the policy folder `out`, or go on where that was stopped."""
+    from octo_bench.demonstrations.dataset import read_demonstrations
+
+    summary = finetune(
+        cell.policy.policy,
+        read_demonstrations(demonstrations, cell.demos, cell.draw),
+        out,
+        settings,
+        from_scratch=cell.policy.from_scratch,
+        progress=False,
+    )
+    return dataclasses.asdict(summary)
+
+
+def measure(
+    cell: Cell, policy: str, seed: int, first_episode: int, episodes: int, out: Path
+) -> Mapping[str, Any]:
+    """Roll out some of the cell's episodes with `policy` and write their records to `out`."""
+    from octo_bench.evaluation.records import Labels, write_records
+    from octo_bench.evaluation.rollouts import evaluate
+
+    records = evaluate(
+        policy,
+        cell.env,
+        episodes,
+        workers=1,
+        study_seed=seed,
+        first_episode=first_episode,
+        labels=Labels(cell.policy.head, cell.demos, cell.draw, cell.train_seed),
+        progress=False,
+    )
+    # A fine-tuned policy lies in a folder of this machine; records call it as the study does.
+    named = [dataclasses.replace(record, policy=cell.policy.name) for record in records]
+    write_records(named, out)
+    return {
+        "successes": sum(record.success_once for record in named),
+        "episodes": len(named),
+        "errors": sum(bool(record.error) for record in named),
+    }

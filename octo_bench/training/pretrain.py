@@ -1,0 +1,176 @@
+"""Pre-training: a recipe to a policy folder."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import torch
+
+from octo_bench.definitions import environment
+from octo_bench.demonstrations.collecting import collect
+from octo_bench.demonstrations.dataset import Demonstrations, read_demonstrations
+from octo_bench.demonstrations.normalisation import Statistics
+from octo_bench.demonstrations.windows import Windows, statistics_of
+from octo_bench.errors import BadRecipe
+from octo_bench.models.octo import Octo, OctoConfig
+from octo_bench.training.loop import finish, train
+from octo_bench.training.policy import describe, write_policy
+from octo_bench.training.recipes import Data, Recipe, read_recipe
+from octo_bench.training.settings import TrainingSummary
+
+DATA_FOLDER = "demonstrations"
+
+
+def pretrain(
+    recipe: Path, out: Path, *, data: Path | None = None, workers: int = 1, progress: bool = True
+) -> TrainingSummary:
+    """Collect the recipe's demonstrations where they are missing, train, write a policy folder.
+
+    Args:
+        data: folder of the demonstration files, `demonstrations` inside `out` by default.
+        workers: processes that collect.
+    """
+    declared = read_recipe(recipe)
+    for entry in declared.data:
+        environment(entry.env)
+    folder = out / DATA_FOLDER if data is None else data
+    for entry in declared.data:
+        collect(
+            entry.env,
+            entry.demos,
+            demonstration_file(folder, entry),
+            first_seed=entry.first_seed,
+            workers=workers,
+            progress=progress,
+        )
+    datasets = [
+        read_demonstrations(demonstration_file(folder, entry), entry.demos)
+        for entry in declared.data
+    ]
+    return pretrain_on(declared, datasets, out, recipe=recipe, progress=progress)
+
+
+def demonstration_file(folder: Path, entry: Data) -> Path:
+    """Where the demonstrations of a recipe's entry lie."""
+    return folder / f"{entry.env.split('/')[-1]}-seed{entry.first_seed}.hdf5"
+
+
+def pretrain_on(
+    declared: Recipe,
+    datasets: Sequence[Demonstrations],
+    out: Path,
+    *,
+    recipe: Path,
+    progress: bool = True,
+) -> TrainingSummary:
+    """Train on demonstrations that are already read, and write a policy folder.
+
+    Args:
+        recipe: the recipe's file, named in errors and in the model card.
+    """
+    statistics = statistics_of(datasets, declared.normalisation)
+    _check_range(declared, statistics, datasets, recipe)
+    windows = Windows(
+        datasets,
+        statistics,
+        window=declared.model.window,
+        chunk=declared.model.chunk,
+        proprio=declared.model.proprio,
+        weights=[entry.weight for entry in declared.data],
+    )
+    model = initial_model(declared.model, declared.seed)
+    summary = train(
+        model,
+        windows,
+        declared.optimisation,
+        out,
+        seed=declared.seed,
+        fingerprint=fingerprint(asdict(declared), *(d.sha256 for d in datasets)),
+        progress=progress,
+    )
+    card = _card(out.name, declared, datasets, model, summary)
+    write_policy(out, model, declared.execute, statistics, card)
+    finish(out)
+    return summary
+
+
+def initial_model(config: OctoConfig, seed: int) -> Octo:
+    """A network whose random weights depend on `seed` only; a pre-trained T5 is fetched."""
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return Octo(config, load_pretrained=True)
+
+
+def fingerprint(settings: dict[str, object], *content: str) -> str:
+    """Identifies a training: its settings and the hashes of what goes in."""
+    described = json.dumps([settings, *content], sort_keys=True)
+    return hashlib.sha256(described.encode()).hexdigest()
+
+
+def _check_range(
+    declared: Recipe, statistics: Statistics, datasets: Sequence[Demonstrations], recipe: Path
+) -> None:
+    """Refuse a head that cannot give the actions of the data."""
+    reach = max(
+        float(abs(statistics.actions_of(data.embodiment).normalise(episode.actions)).max())
+        for data in datasets
+        for episode in data.episodes
+    )
+    bound = declared.model.action_range
+    if reach > bound + 1e-4:
+        key = f"model.{declared.model.head}.action_range"
+        problem = f"'{key}' = {bound:g}, but normalised actions reach {reach:.2f}"
+        raise BadRecipe(recipe, problem, f"set it to {reach:.2f} or more")
+
+
+def _card(
+    name: str,
+    declared: Recipe,
+    datasets: Sequence[Demonstrations],
+    model: Octo,
+    summary: TrainingSummary,
+) -> str:
+    """The model card."""
+
+    def rows() -> Iterator[str]:
+        for entry, data in zip(declared.data, datasets, strict=True):
+            frames = sum(len(episode.actions) for episode in data.episodes)
+            yield (
+                f"| `{entry.env}` | {len(data.episodes)} | {frames} "
+                f"| {entry.first_seed} and on | `{data.sha256[:12]}` |"
+            )
+
+    parameters = sum(p.numel() for p in model.parameters())
+    data_rows = "\n".join(rows())
+    return f"""# {name}
+
+An Octo policy with a {declared.model.head} head, {parameters:,} parameters, pre-trained by
+`octo-bench pretrain` on scripted demonstrations in simulation.
+
+- Steps: {summary.steps}, batch {declared.optimisation.batch_size}, seed {declared.seed}
+- Training time: {summary.seconds / 60:.0f} min on {declared.optimisation.threads} CPU thread(s)
+  ({platform.machine()}, torch {torch.__version__})
+- Final loss: {summary.final_loss:.4f}
+
+## Data
+
+| environment | demonstrations | frames | seeds | sha256 |
+|---|---|---|---|---|
+{data_rows}
+
+The demonstrators are scripts with noise on what is executed; only successes are kept. The policy
+has seen nothing else: no real images, no other arms, no other tasks.
+
+## Model
+
+{describe(declared.model)}
+
+## Optimisation
+
+{describe(declared.optimisation)}
+"""

@@ -1,0 +1,80 @@
+"""A toy task in the shape of real demonstrations: a bright square is followed by the arm.
+
+The action's first two entries point from the arm to the square, which only the images show.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from octo_bench.demonstrations.dataset import Demonstrations, Episode
+from octo_bench.models.categorical_head import CategoricalConfig
+from octo_bench.models.diffusion_head import DiffusionConfig
+from octo_bench.models.language import LanguageConfig
+from octo_bench.models.octo import OctoConfig
+from octo_bench.models.transformer import TransformerConfig
+from octo_bench.models.vision import VisionConfig
+
+SIZE = 24
+
+
+def tiny_config(**changes: object) -> OctoConfig:
+    """A network of a few thousand parameters for images of `SIZE` pixels."""
+    values: dict[str, object] = {
+        "width": 32,
+        "window": 1,
+        "image_size": SIZE,
+        "proprio": (0, 1, 9),
+        "vision": VisionConfig(
+            blocks=(1, 1),
+            widths=(8, 16),
+            strides=(1, 2),
+            stem_kernel=3,
+            stem_stride=2,
+            stem_maxpool=False,
+            groups=4,
+            pooling="flatten",
+        ),
+        "language": LanguageConfig(pretrained="", layers=1, width=16, heads=2, feed_forward=32),
+        "transformer": TransformerConfig(layers=2, heads=2, feed_forward=64),
+        "diffusion": DiffusionConfig(
+            down_dims=(16, 16), blocks=1, step_embedding=16, groups=4, condition=32
+        ),
+        "categorical": CategoricalConfig(bins=32),
+    }
+    return OctoConfig(**{**values, **changes})
+
+
+def toy_demonstrations(
+    episodes: int = 4,
+    length: int = 10,
+    *,
+    seed: int = 0,
+    embodiment: str = "Toy",
+    task: str = "Follow",
+    instruction: str = "go to the square",
+    paraphrases: tuple[str, ...] = ("follow the square", "to the square"),
+) -> Demonstrations:
+    """Random episodes of the toy task."""
+    rng = np.random.default_rng(seed)
+    made = []
+    for number in range(episodes):
+        square = rng.integers(2, SIZE - 4, 2)
+        images = rng.integers(0, 40, (length, SIZE, SIZE, 3), dtype=np.uint8)
+        images[:, square[0] : square[0] + 4, square[1] : square[1] + 4] = 255
+        arm = rng.uniform(0, SIZE, (length, 2))
+        proprio = np.zeros((length, 10), np.float32)
+        proprio[:, :2] = arm / SIZE
+        actions = np.zeros((length, 7), np.float32)
+        actions[:, :2] = np.clip((square - arm) / SIZE, -1, 1)
+        actions[:, 6] = np.where(np.arange(length) < length // 2, -1, 1)
+        made.append(Episode(images, images[:, ::-1].copy(), proprio, actions, seed * 1000 + number))
+    return Demonstrations(
+        env_id=f"octo_bench/{task}-{embodiment}-v0",
+        embodiment=embodiment,
+        task=task,
+        instruction=instruction,
+        paraphrases=paraphrases,
+        episodes=tuple(made),
+        sha256=f"{seed:064x}",
+    )

@@ -1,0 +1,165 @@
+"""The command line: output, exit codes, and one line for each of the user's mistakes."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from octo_bench.cli import run
+from octo_bench.paths import results_root
+
+
+def mistake(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
+    """Run a command that must fail as a user's mistake; returns its one line."""
+    assert run(arguments) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
+    return err
+
+
+COMMANDS = ("envs", "policies", "collect", "pretrain", "finetune", "evaluate", "reproduce")
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_has_help(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert run([command, "--help"]) == 0
+    assert "Usage" in capsys.readouterr().out
+
+
+def test_help_is_fast_because_it_imports_nothing_heavy() -> None:
+    program = (
+        "import sys; from octo_bench.cli import run; run(['--help'])\n"
+        "sys.exit(', '.join({'torch', 'robosuite', 'mujoco', 'pandas'} & set(sys.modules)))"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert result.stderr.strip() == ""
+
+
+def test_environments_are_listed_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["envs", "--json"]) == 0
+    rows = {row["id"]: row for row in json.loads(capsys.readouterr().out)}
+    assert rows["octo_bench/Stack-Panda-v0"]["embodiment"] == "Panda"
+    assert rows["octo_bench/Stack-Panda-v0"]["action_size"] == 7
+    assert run(["envs"]) == 0
+    assert "octo_bench/Lift-XArm7-v0" in capsys.readouterr().out
+
+
+def test_policies_are_listed_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(["policies", "--json"]) == 0
+    assert isinstance(json.loads(capsys.readouterr().out), list)
+
+
+def test_wrong_usage_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "--jsn" in mistake(capsys, "envs", "--jsn")
+    assert "POLICY" in mistake(capsys, "evaluate")
+
+
+def test_an_unknown_environment_is_answered_with_the_nearest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "out.parquet"
+    name = "octo_bench/Stak-Panda-v0"
+    line = mistake(capsys, "evaluate", "random", name, "--episodes", "1", "--out", str(out))
+    assert "unknown environment 'octo_bench/Stak-Panda-v0'" in line
+    assert "octo_bench/Stack-Panda-v0" in line
+    line = mistake(capsys, "collect", name, "--demos", "1", "--out", str(tmp_path / "a.hdf5"))
+    assert "octo_bench/Stack-Panda-v0" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_policy_is_answered_with_the_nearest(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "out.parquet")
+    line = mistake(capsys, "evaluate", "randon", "Lift-Panda", "--episodes", "1", "--out", out)
+    assert "unknown policy 'randon'; did you mean random" in line
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_unknown_study_is_answered_with_the_nearest(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert "unknown study 'quik'; did you mean quick" in mistake(capsys, "reproduce", "quik")
+
+
+def test_a_study_with_a_wrong_key_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (results_root() / "quick" / "study.toml").read_text()
+    study = tmp_path / "study.toml"
+    study.write_text(text.replace("episodes = 50", "episods = 50"))
+    line = mistake(capsys, "reproduce", str(study))
+    assert line.startswith(f"error: {study}: unknown key 'episods'; did you mean 'episodes'?")
+    assert [file.name for file in tmp_path.iterdir()] == ["study.toml"]
+
+
+@pytest.mark.parametrize("content", [b"", b"no HDF5 at all", b"\x89HDF\r\n\x1a\n" + bytes(100)])
+def test_a_broken_demonstration_file_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: bytes
+) -> None:
+    file, out = tmp_path / "demonstrations.hdf5", tmp_path / "policy"
+    file.write_bytes(content)
+    options = ["--demonstrations", str(file), "--demos", "1", "--out", str(out)]
+    line = mistake(capsys, "finetune", "octo-tiny", *options)
+    assert line.startswith(f"error: {file}: ")
+    assert not out.exists()
+
+
+@pytest.fixture
+def full_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of one page, which is full after that."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=4k", "tmpfs", str(folder)]
+    if shutil.which("mount") is None or subprocess.run(mount, capture_output=True).returncode:
+        pytest.skip("only root can make a small file system")
+    yield folder
+    subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_a_full_disk_is_one_line_and_leaves_nothing(
+    full_disk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = full_disk / "out.parquet"
+    assert run(["evaluate", "random", "Lift-Panda", "--episodes", "2", "--out", str(out)]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith(f"error: {out}: no space left")
+    assert list(full_disk.iterdir()) == []
+
+
+def test_collecting_onto_a_full_disk_is_one_line_and_leaves_nothing(
+    full_disk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = full_disk / "demonstrations.hdf5"
+    assert run(["collect", "Lift-Panda", "--demos", "1", "--out", str(out)]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith(f"error: {out}: no space left")
+    assert list(full_disk.iterdir()) == []
+
+
+def test_a_study_on_a_full_disk_is_one_line(
+    full_disk: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    study = """
+        title = "Chance"
+        seed = 0
+        episodes = 1
+        policies = [{ policy = "random", head = "diffusion" }]
+        targets = [{ env = "Lift-Panda", demos = [0] }]
+        demonstrations = { count = 0, first_seed = 0 }
+    """
+    (full_disk.parent / "study.toml").write_text(study)
+    arguments = [str(full_disk.parent / "study.toml"), "--workers", "1", "--out", str(full_disk)]
+    assert run(["reproduce", *arguments]) == 2
+    line = capsys.readouterr().err.splitlines()[-1]
+    assert line.startswith(f"error: {full_disk}")
+    assert "no space left" in line
+    assert not [file for file in full_disk.rglob("*") if file.suffix in (".tmp", ".parquet")]

@@ -1,0 +1,131 @@
+"""Collecting demonstrations: the layout, what is kept, and what happens when it is cut off."""
+
+from __future__ import annotations
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import h5py
+import numpy as np
+import pytest
+
+from octo_bench.definitions import environment
+from octo_bench.demonstrations.collecting import attempt, collect
+from octo_bench.demonstrations.dataset import read_demonstrations
+from octo_bench.errors import BadDemonstrations, UnknownName
+from octo_bench.simulation.world import World
+
+LIFT = "octo_bench/Lift-Panda-v0"
+ARMS = ("Panda", "IIWA", "Kinova3", "XArm7")
+
+
+@pytest.fixture(scope="module")
+def collected(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("demonstrations") / "lift.hdf5"
+    summary = collect(LIFT, 3, out, first_seed=5, progress=False)
+    assert summary.kept == 3
+    return out
+
+
+def contents(path: Path) -> dict[str, np.ndarray]:
+    """Every data set of a file."""
+    found: dict[str, np.ndarray] = {}
+    with h5py.File(path) as file:
+        file["data"].visititems(
+            lambda name, item: found.update({name: item[()]} if hasattr(item, "shape") else {})
+        )
+    return found
+
+
+@pytest.mark.parametrize("arm", ARMS)
+@pytest.mark.parametrize("task", ["Lift", "Stack"])
+def test_the_demonstrator_succeeds_despite_noise(task: str, arm: str) -> None:
+    results = [attempt(f"octo_bench/{task}-{arm}-v0", seed) for seed in (21, 22)]
+    assert all(result.success for result in results)
+
+
+def test_the_file_has_robomimics_layout(collected: Path) -> None:
+    with h5py.File(collected) as file:
+        data = file["data"]
+        assert json.loads(data.attrs["env_args"])["env_name"] == "Lift"
+        assert data.attrs["total"] == sum(demo.attrs["num_samples"] for demo in data.values())
+        for demo in data.values():
+            steps = demo.attrs["num_samples"]
+            assert demo.attrs["model_file"].startswith("<mujoco")
+            assert demo["actions"].shape == (steps, 7)
+            assert demo["states"].shape[0] == steps
+            assert demo["obs/image_primary"].shape == (steps, 96, 96, 3)
+            assert demo["obs/proprio"].shape == (steps, 10)
+
+
+def test_what_was_executed_differs_from_the_clean_action(collected: Path) -> None:
+    with h5py.File(collected) as file:
+        demo = file["data/demo_0"]
+        difference = demo["actions_executed"][()] - demo["actions"][()]
+    assert 0.02 < np.abs(difference[:, :3]).mean() < 0.3
+    assert np.abs(difference[:, 3:]).max() == 0
+
+
+def test_executed_actions_replay_to_success_from_the_first_state(collected: Path) -> None:
+    world = World(environment(LIFT))
+    with h5py.File(collected) as file:
+        demo = file["data/demo_1"]
+        world.reset(int(demo.attrs["seed"]))
+        np.testing.assert_array_equal(world.state(), demo["states"][0])
+        for action in demo["actions_executed"]:
+            world.step(action)
+    assert world.succeeded()
+
+
+def test_subsets_of_a_draw_are_nested(collected: Path) -> None:
+    for draw in (0, 1):
+        seeds = [
+            {episode.seed for episode in read_demonstrations(collected, demos, draw).episodes}
+            for demos in (1, 2, 3)
+        ]
+        assert seeds[0] < seeds[1] < seeds[2]
+
+
+def test_collecting_goes_on_where_it_was_killed(collected: Path, tmp_path: Path) -> None:
+    out = tmp_path / "lift.hdf5"
+    program = (
+        "from pathlib import Path\n"
+        "from octo_bench.demonstrations.collecting import collect\n"
+        f"collect('{LIFT}', 3, Path('{out}'), first_seed=5, progress=False)\n"
+    )
+    process = subprocess.Popen([sys.executable, "-c", program])
+    partial = tmp_path / ".lift.hdf5.part"
+    for _ in range(600):
+        if partial.exists() and partial.stat().st_size > 200_000:
+            break
+        time.sleep(0.1)
+    process.send_signal(signal.SIGINT)
+    process.wait()
+    assert not out.exists()
+    collect(LIFT, 3, out, first_seed=5, workers=2, progress=False)
+    whole, resumed = contents(collected), contents(out)
+    assert whole.keys() == resumed.keys()
+    for name, value in whole.items():
+        np.testing.assert_array_equal(value, resumed[name])
+
+
+def test_a_file_of_something_else_is_refused(collected: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadDemonstrations, match="from seed 5"):
+        collect(LIFT, 4, collected, first_seed=6, progress=False)
+    text = tmp_path / "notes.hdf5"
+    text.write_text("not HDF5")
+    with pytest.raises(BadDemonstrations, match="notes.hdf5"):
+        read_demonstrations(text)
+    cut = tmp_path / "cut.hdf5"
+    cut.write_bytes(collected.read_bytes()[: collected.stat().st_size // 2])
+    with pytest.raises(BadDemonstrations, match="cut off"):
+        read_demonstrations(cut)
+    with pytest.raises(BadDemonstrations, match="3 demonstrations, 9 were asked for"):
+        read_demonstrations(collected, 9)
+    with pytest.raises(UnknownName, match="Lift-Panda"):
+        collect("Lift-Panada", 1, tmp_path / "never.hdf5", progress=False)
+    assert not (tmp_path / "never.hdf5").exists()

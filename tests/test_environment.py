@@ -1,0 +1,141 @@
+"""The environment contract: Gymnasium's own checks, seeding, and what an episode is."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import subprocess
+import sys
+import warnings
+
+import gymnasium
+import numpy as np
+import pytest
+from gymnasium.utils.env_checker import check_env
+
+import octo_bench  # noqa: F401  (registers the environments)
+from octo_bench.definitions import environment, environments
+from octo_bench.errors import BadDefinition, UnknownName
+from octo_bench.simulation.environment import OctoBenchEnvironment
+from octo_bench.simulation.world import World
+
+STACK = "octo_bench/Stack-Panda-v0"
+ARMS = ("Panda", "IIWA", "Kinova3", "XArm7")
+
+
+@pytest.fixture(scope="module")
+def stack() -> OctoBenchEnvironment:
+    env = OctoBenchEnvironment(STACK)
+    yield env
+    env.close()
+
+
+def test_every_arm_and_task_is_registered() -> None:
+    wanted = {f"octo_bench/{task}-{arm}-v0" for task in ("Lift", "Stack") for arm in ARMS}
+    assert wanted <= set(gymnasium.registry)
+    assert wanted <= {declared.id for declared in environments()}
+
+
+def test_gymnasium_accepts_the_environment_without_a_warning() -> None:
+    env = gymnasium.make(STACK, render_mode="rgb_array")
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        check_env(env.unwrapped, skip_render_check=False)
+    env.close()
+
+
+def test_make_vec_steps_several_environments() -> None:
+    envs = gymnasium.make_vec("octo_bench/Lift-Panda-v0", num_envs=2, images=False)
+    observations, _ = envs.reset(seed=3)
+    assert observations["proprio"].shape == (2, 10)
+    envs.step(envs.action_space.sample())
+    envs.close()
+
+
+def test_observations_have_the_declared_layout(stack: OctoBenchEnvironment) -> None:
+    observation, info = stack.reset(seed=0)
+    assert stack.observation_space.contains(observation)
+    assert observation["image_primary"].shape == (96, 96, 3)
+    assert info["instruction"] == environment(STACK).task.instruction
+    assert info["success"] is False
+    rotation = observation["proprio"][3:9].reshape(2, 3)
+    np.testing.assert_allclose(rotation @ rotation.T, np.eye(2), atol=1e-5)
+    assert 0 <= observation["proprio"][9] <= 1
+
+
+def test_a_seed_determines_the_episode_in_a_fresh_process(stack: OctoBenchEnvironment) -> None:
+    program = (
+        "import numpy as np, hashlib\n"
+        "from octo_bench.simulation.environment import OctoBenchEnvironment\n"
+        f"env = OctoBenchEnvironment('{STACK}')\n"
+        "observation, _ = env.reset(seed=11)\n"
+        "for step in range(5):\n"
+        "    observation, *_ = env.step(np.linspace(-1, 1, 7) * (step - 2))\n"
+        "images = observation['image_primary'].tobytes() + observation['image_wrist'].tobytes()\n"
+        "print(env.world.state_sha256(), hashlib.sha256(images).hexdigest())\n"
+    )
+    fresh = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    )
+    for episode in (5, 11):  # another episode comes before, in an environment that is used
+        stack.reset(seed=episode)
+        for step in range(5):
+            observation, *_ = stack.step(np.linspace(-1, 1, 7) * (step - 2))
+    images = observation["image_primary"].tobytes() + observation["image_wrist"].tobytes()
+    here = f"{stack.world.state_sha256()} {hashlib.sha256(images).hexdigest()}"
+    assert fresh.stdout.split("\n")[-2] == here
+
+
+def test_another_seed_is_another_episode(stack: OctoBenchEnvironment) -> None:
+    hashes = set()
+    for seed in range(4):
+        stack.reset(seed=seed)
+        hashes.add(stack.world.state_sha256())
+    assert len(hashes) == 4
+
+
+def test_an_episode_is_truncated_at_the_horizon() -> None:
+    env = OctoBenchEnvironment("Lift-Panda", images=False)
+    env.reset(seed=0)
+    up = np.array([0, 0, 1, 0, 0, 0, -1], np.float32)
+    for step in range(1, env.world.declared.task.horizon + 1):
+        _, reward, terminated, truncated, info = env.step(up)
+        assert not terminated
+        assert reward == 0.0
+        assert truncated == (step == env.world.declared.task.horizon)
+    assert info["furthest_stage"] == "none"
+    env.close()
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_all_arms_start_with_the_tool_at_the_same_pose(arm: str) -> None:
+    env = OctoBenchEnvironment(f"Stack-{arm}", images=False)
+    proprio = np.mean([env.reset(seed=seed)[0]["proprio"] for seed in range(8)], axis=0)
+    np.testing.assert_allclose(proprio[:3], [-0.10, 0.0, 0.20], atol=0.02)
+    np.testing.assert_allclose(proprio[3:9], [1, 0, 0, 0, -1, 0], atol=0.05)
+    env.close()
+
+
+@pytest.mark.parametrize("arm", ARMS)
+def test_the_opening_goes_from_one_to_zero(arm: str) -> None:
+    env = OctoBenchEnvironment(f"Lift-{arm}", images=False)
+    env.reset(seed=0)
+    ends = []
+    for command in (-1.0, 1.0):
+        for _ in range(25):
+            observation, *_ = env.step(np.array([0, 0, 0.05, 0, 0, 0, command]))
+        ends.append(float(observation["proprio"][9]))
+    assert ends == pytest.approx([1.0, 0.0], abs=0.05)
+    env.close()
+
+
+def test_an_unknown_environment_offers_the_nearest() -> None:
+    with pytest.raises(UnknownName, match="Stack-Panda"):
+        environment("octo_bench/Stak-Panda-v0")
+
+
+def test_a_robot_that_robosuite_lacks_names_the_file() -> None:
+    declared = environment(STACK)
+    absent = dataclasses.replace(declared.embodiment, robot="R2D2")
+    with pytest.raises(BadDefinition, match=r"embodiments/Panda\.toml.*R2D2"):
+        World(dataclasses.replace(declared, embodiment=absent))

@@ -1,0 +1,183 @@
+"""A policy folder as an agent: contract, independence of rows, and what a bad folder says."""
+
+from __future__ import annotations
+
+import json
+import pickle
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file, save_file
+from synthetic import SIZE, tiny_config, toy_demonstrations
+
+from octo_bench.agents.octo import OctoAgent, load_octo_agent
+from octo_bench.agents.protocol import TaskInput
+from octo_bench.demonstrations.windows import statistics_of
+from octo_bench.errors import BadCheckpoint, UnknownName
+from octo_bench.models.octo import Octo, OctoConfig
+from octo_bench.training.policy import find_policy, write_policy
+
+BATCH = 4
+
+
+def policy(folder: Path, config: OctoConfig | None = None) -> Path:
+    torch.manual_seed(0)
+    statistics = statistics_of([toy_demonstrations()], "bounds")
+    write_policy(folder, Octo(config or tiny_config(window=2)), 2, statistics, "# card\n")
+    return folder
+
+
+def query(agent: OctoAgent, seed: int = 0) -> tuple[dict, list[TaskInput], np.ndarray]:
+    rng = np.random.default_rng(seed)
+    shape = (BATCH, agent.window, SIZE, SIZE, 3)
+    observations = {
+        "image_primary": rng.integers(0, 256, shape, dtype=np.uint8),
+        "image_wrist": rng.integers(0, 256, shape, dtype=np.uint8),
+        "proprio": rng.normal(size=(BATCH, agent.window, 10)).astype(np.float32),
+        "timestep_pad_mask": np.ones((BATCH, agent.window), bool),
+    }
+    goal = rng.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)
+    tasks = [TaskInput(f"task {row % 2}", goal) for row in range(BATCH)]
+    noise = rng.standard_normal((BATCH, *agent.noise_shape)).astype(np.float32)
+    return observations, tasks, noise
+
+
+@pytest.mark.parametrize("head", ["diffusion", "categorical"])
+@pytest.mark.parametrize("mode", ["language", "goal", "both", "none"])
+def test_a_rows_answer_depends_on_that_row_only(tmp_path: Path, head: str, mode: str) -> None:
+    folder = policy(tmp_path, tiny_config(window=2, head=head))
+    agent = load_octo_agent(folder, task_mode=mode)
+    observations, tasks, noise = query(agent)
+    chunk = agent.act(observations, tasks, noise)
+    assert chunk.shape == (BATCH, 4, 7)
+    assert chunk.dtype == np.float32
+    assert np.abs(chunk).max() <= 1
+    others, other_tasks, other_noise = query(agent, seed=1)
+    for key, value in others.items():
+        value[0] = observations[key][0]
+    other_noise[0] = noise[0]
+    blank = [TaskInput()] * (BATCH - 1)
+    for company in (other_tasks[1:], blank):
+        again = agent.act(others, [tasks[0], *company], other_noise)
+        assert np.array_equal(again[0], chunk[0])
+        assert not np.array_equal(again[1], chunk[1])
+
+
+def test_task_mode_decides_what_is_heard(tmp_path: Path) -> None:
+    folder = policy(tmp_path)
+    agents = {m: load_octo_agent(folder, task_mode=m) for m in ("language", "goal", "none")}
+    observations, tasks, noise = query(agents["none"])
+    other_text = [replace(task, instruction="else") for task in tasks]
+    other_goal = [replace(task, goal=task.goal // 2) for task in tasks]
+
+    def same(mode: str, changed: list[TaskInput]) -> bool:
+        act = agents[mode].act
+        return np.array_equal(act(observations, tasks, noise), act(observations, changed, noise))
+
+    assert not same("language", other_text)
+    assert same("language", other_goal)
+    assert same("goal", other_text)
+    assert not same("goal", other_goal)
+    assert same("none", other_text)
+
+
+def test_rows_without_an_episode_are_harmless(tmp_path: Path) -> None:
+    agent = load_octo_agent(policy(tmp_path))
+    observations, tasks, noise = query(agent)
+    for value in observations.values():
+        value[1:] = 0
+    assert np.isfinite(agent.act(observations, [tasks[0]] + [TaskInput()] * 3, noise)).all()
+
+
+def test_actions_are_scaled_by_the_embodiment_or_the_pool(tmp_path: Path) -> None:
+    folder = policy(tmp_path)
+    table = json.loads((folder / "statistics.json").read_text())
+    table["actions"]["Toy"] = {"offset": [0.5] * 7, "scale": [1e-6] * 7}
+    (folder / "statistics.json").write_text(json.dumps(table))
+    known = load_octo_agent(folder, embodiment="Toy")
+    query_ = query(known)
+    np.testing.assert_allclose(known.act(*query_), 0.5, atol=1e-4)
+    unseen = load_octo_agent(folder, embodiment="Unseen").act(*query_)
+    np.testing.assert_array_equal(unseen, load_octo_agent(folder).act(*query_))
+    assert np.abs(unseen - 0.5).max() > 0.1
+
+
+def rewrite(path: Path, change) -> None:
+    tensors = load_file(path)
+    change(tensors)
+    save_file(tensors, path)
+
+
+def reshape(tensors: dict[str, torch.Tensor]) -> None:
+    tensors["proprio.weight"] = torch.zeros(3, 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda t: t.pop("proprio.weight"), r"tensor 'proprio\.weight' is missing"),
+        (reshape, r"tensor 'proprio\.weight' has shape \(3, 3\), not \(32, 3\)"),
+        (lambda t: t.update(extra=torch.zeros(1)), "tensor 'extra' is not part of the model"),
+    ],
+)
+def test_bad_tensor_is_named(tmp_path: Path, change, message: str) -> None:
+    path = policy(tmp_path) / "model.safetensors"
+    rewrite(path, change)
+    with pytest.raises(BadCheckpoint, match=message) as error:
+        load_octo_agent(tmp_path)
+    assert str(path) in str(error.value)
+
+
+def test_a_pickle_is_never_loaded(tmp_path: Path) -> None:
+    path = policy(tmp_path) / "model.safetensors"
+    path.write_bytes(pickle.dumps({"weights": 1}))
+    with pytest.raises(BadCheckpoint, match="is not a safetensors file"):
+        load_octo_agent(tmp_path)
+    path.unlink()
+    with pytest.raises(BadCheckpoint, match=r"model\.safetensors: no such file"):
+        load_octo_agent(tmp_path)
+
+
+def test_truncated_weights_are_named(tmp_path: Path) -> None:
+    path = policy(tmp_path) / "model.safetensors"
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(BadCheckpoint, match="is not a safetensors file"):
+        load_octo_agent(tmp_path)
+
+
+def unknown_key(table: dict) -> None:
+    table["model"]["withd"] = 3
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (unknown_key, r"unknown key 'model\.withd'"),
+        (lambda t: t.update(format=9), "has format 9, not 1"),
+        (lambda t: t.update(execute=7), "'execute' = 7"),
+        (lambda t: t["model"]["vision"].update(blocks=[1]), "one entry per stage"),
+        (lambda t: t["model"].update(proprio=[30]), "the model reads more"),
+    ],
+)
+def test_bad_config_is_named(tmp_path: Path, change, message: str) -> None:
+    path = policy(tmp_path) / "config.json"
+    table = json.loads(path.read_text())
+    change(table)
+    path.write_text(json.dumps(table))
+    with pytest.raises(BadCheckpoint, match=message):
+        load_octo_agent(tmp_path)
+
+
+def test_config_that_is_no_json(tmp_path: Path) -> None:
+    (policy(tmp_path) / "config.json").write_text("{")
+    with pytest.raises(BadCheckpoint, match=r"config\.json: is not valid"):
+        load_octo_agent(tmp_path)
+
+
+def test_policies_are_found_by_folder_and_unknown_names_are_refused(tmp_path: Path) -> None:
+    assert find_policy(policy(tmp_path)) == tmp_path
+    with pytest.raises(UnknownName, match="did you mean expert"):
+        find_policy("expet")
