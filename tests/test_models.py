@@ -18,7 +18,7 @@ from octo_bench.models.diffusion_unet import GroupNorm1d
 from octo_bench.models.language import LanguageConfig, byte_tokens
 from octo_bench.models.octo import Octo, OctoConfig
 from octo_bench.models.transformer import TransformerConfig
-from octo_bench.models.vision import SpatialSoftmax, VisionConfig, VisionEncoder
+from octo_bench.models.vision import SpatialSoftmax, StridedPointwise, VisionConfig, VisionEncoder
 
 NONE = torch.full((3,), -1)
 EVERY = torch.zeros(3, dtype=torch.long)
@@ -62,6 +62,14 @@ def test_vision_encoder_ends_at_model_width(pooling: str, norm: str) -> None:
     embedded = encoder(images)
     assert embedded.shape == (2, 40)
     torch.testing.assert_close(encoder(images.float() / 127.5 - 1), embedded)
+
+
+def test_strided_pointwise_is_the_convolution_it_stands_for() -> None:
+    ours, theirs = StridedPointwise(3, 5, 2), nn.Conv2d(3, 5, 1, 2, bias=False)
+    theirs.load_state_dict(ours.state_dict())
+    for size in (8, 9):
+        maps = torch.randn(2, 3, size, size)
+        torch.testing.assert_close(ours(maps), theirs(maps))
 
 
 def test_stages_must_agree() -> None:

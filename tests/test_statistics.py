@@ -37,7 +37,7 @@ def test_clopper_pearson_holds_the_rate_and_mirrors_successes_and_failures(
     assert interval.low == pytest.approx(1 - mirrored.high, abs=1e-9)
 
 
-@given(st.integers(1, 60), st.floats(0, 1))
+@given(st.integers(1, 60), st.integers(0, 1000).map(lambda thousandths: thousandths / 1000))
 def test_clopper_pearson_covers_any_rate_at_least_as_often_as_it_says(
     trials: int, rate: float
 ) -> None:

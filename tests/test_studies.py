@@ -70,6 +70,14 @@ def test_the_shipped_studies_are_valid(name: str) -> None:
     assert all(finetune_settings(study, demos, 0) for demos in (50, 100, 200))
 
 
+def test_the_study_from_scratch_differs_in_the_start_only() -> None:
+    quick, scratch = (read_study(find_study(name)) for name in ("quick", "quick-scratch"))
+    assert quick.beside == ("quick-scratch",)
+    assert [entry.from_scratch for entry in scratch.policies] == [True]
+    for key in ("seed", "episodes", "draws", "train_seeds", "demonstrations", "finetune"):
+        assert getattr(quick, key) == getattr(scratch, key)
+
+
 def test_an_unknown_study_is_answered_with_the_nearest() -> None:
     with pytest.raises(UnknownName, match="unknown study 'quik'; did you mean quick"):
         find_study("quik")

@@ -53,15 +53,13 @@ def changed(before: Path, after: Path) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    ("head", "prediction", "steps"),
-    [("diffusion", "epsilon", 300), ("diffusion", "sample", 150), ("categorical", "sample", 150)],
+    ("head", "steps"),
+    [("diffusion", 200), ("categorical", 120)],
 )
-def test_loop_overfits_a_few_episodes(
-    tmp_path: Path, head: str, prediction: str, steps: int
-) -> None:
+def test_loop_overfits_a_few_episodes(tmp_path: Path, head: str, steps: int) -> None:
     demonstrations = toy_demonstrations(2)
     config = tiny_config(head=head)
-    config = replace(config, diffusion=replace(config.diffusion, prediction=prediction))
+    config = replace(config, diffusion=replace(config.diffusion, prediction="sample"))
     statistics = statistics_of([demonstrations], "bounds")
     windows = Windows([demonstrations], statistics, window=1, chunk=4, proprio=config.proprio)
     torch.manual_seed(0)
@@ -93,9 +91,9 @@ def test_loop_overfits_a_few_episodes(
         )
         noise = torch.randn(20, *model.head.noise_shape)
         predicted = model.sample(features[:, 0], noise)
-    first = (predicted - draw.actions[:, 0])[:, 0].abs().mean()
-    assert first < 0.12
-    assert (draw.actions[:, 0, 0].abs().mean()) > 0.2
+    wanted = draw.actions[:, 0, 0, :2]
+    error = (predicted[:, 0, :2] - wanted).abs().mean()
+    assert error < 0.5 * (wanted - wanted.mean(0)).abs().mean()
 
 
 @pytest.mark.parametrize("modes", [TaskModes(), TaskModes(0, 1, 0, 0), TaskModes(0, 0, 0, 1)])

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from octo_bench.demonstrations.dataset import Demonstrations
 from torch import Tensor
 
+from octo_bench.demonstrations.dataset import Demonstrations
 from octo_bench.demonstrations.normalisation import Kind, Statistics, compute_statistics
 
 
@@ -158,9 +158,7 @@ def balanced_weights(
     totals = {
         g: sum(s for s, other in zip(sizes, groups, strict=True) if other == g) for g in groups
     }
-    shares = np.array(
-        [w * s / totals[g] for w, s, g in zip(weights, sizes, groups, strict=True)]
-    )
+    shares = np.array([w * s / totals[g] for w, s, g in zip(weights, sizes, groups, strict=True)])
     return torch.from_numpy(shares / shares.sum())
 
 

@@ -79,14 +79,18 @@ def evaluate(
 
 
 def roll_out(
-    agent: Agent, declared: Environment, numbers: Sequence[int], study_seed: int
+    agent: Agent,
+    environments: Sequence[OctoBenchEnvironment],
+    numbers: Sequence[int],
+    study_seed: int,
 ) -> Iterator[EpisodeRecord]:
     """Roll out the episodes `numbers` in `SLOTS` slots; yield the record of each as it finishes.
 
     All slots ask the policy at the same time; one that becomes free waits for the next query.
+    `environments`, at most `SLOTS` of one kind, are reused; their number does not matter.
     """
     waiting = deque(numbers)
-    environments = _environments(declared.id, agent.wants_images, min(SLOTS, len(numbers)))
+    declared = environments[0].world.declared
     slots: list[_Slot | None] = [None] * SLOTS
     while waiting or any(slots):
         for row in range(len(environments)):
@@ -212,7 +216,8 @@ def _roll_share(
     declared = environment(env_id)
     torch.set_num_threads(1)  # a process keeps to its core
     agent = load_agent(policy, declared.embodiment.name)
-    for record in roll_out(agent, declared, numbers, study_seed):
+    environments = _environments(declared.id, agent.wants_images, min(SLOTS, len(numbers)))
+    for record in roll_out(agent, environments, numbers, study_seed):
         yield replace(record, policy=policy, **asdict(labels))
 
 

@@ -36,21 +36,20 @@ class VisionConfig:
             raise ValueError("'blocks', 'widths' and 'strides' must have one entry per stage")
 
 
-class Subsample(nn.Module):
-    """Every `stride`-th pixel of a map (N, C, h, w), rows and columns.
+class StridedPointwise(nn.Conv2d):
+    """A 1x1 convolution with a stride, as one without a stride on every `step`-th pixel.
 
-    Before a 1x1 convolution it stands for that convolution's stride: the backward pass of a
-    strided one crashes in torch 2.14.1's oneDNN with more than one thread and batches of
-    changing size.
+    The same function with the same weights; but the backward pass of a strided one crashes in
+    torch 2.14.1's oneDNN with more than one thread and batches of changing size.
     """
 
-    def __init__(self, stride: int) -> None:
-        super().__init__()
-        self.stride = stride
+    def __init__(self, before: int, after: int, step: int) -> None:
+        super().__init__(before, after, 1, bias=False)
+        self.step = step
 
     def forward(self, maps: Tensor) -> Tensor:
-        """(N, C, h, w) to (N, C, ceil(h / stride), ceil(w / stride))."""
-        return maps[..., :: self.stride, :: self.stride]
+        """(N, before, h, w) to (N, after, ceil(h / step), ceil(w / step))."""
+        return super().forward(maps[..., :: self.step, :: self.step])
 
 
 class SpatialSoftmax(nn.Module):
@@ -112,9 +111,7 @@ class VisionEncoder(nn.Module):
                 step = stride if index == 0 else 1
                 shortcut = None
                 if step != 1 or channels != planes:
-                    shortcut = nn.Sequential(
-                        Subsample(step), nn.Conv2d(channels, planes, 1, bias=False), norm(planes)
-                    )
+                    shortcut = nn.Sequential(StridedPointwise(channels, planes, step), norm(planes))
                 stages.append(BasicBlock(channels, planes, step, shortcut, norm_layer=norm))
                 channels = planes
         self.stages = nn.Sequential(*stages)

@@ -4,36 +4,35 @@ from __future__ import annotations
 
 import ctypes
 import os
-from functools import cache
 
 from octo_bench.errors import MissingDependency
 
 
-@cache
-def choose_backend() -> str:
-    """Set `MUJOCO_GL` to what loads on this machine, unless it is set, and return it.
+def choose_backend() -> None:
+    """Set `MUJOCO_GL` to what loads on this machine, unless it is set or nothing loads.
 
-    Must run before `mujoco` is imported: MuJoCo chooses on import. Software rendering runs in
-    the calling thread, so that processes that render side by side keep to a core each.
-
-    Raises:
-        MissingDependency: when neither library is there; names the package to install.
+    Runs when the package is imported: MuJoCo chooses on its own import. Software rendering is
+    kept in the calling thread, so that processes that render side by side keep to a core each.
     """
     os.environ.setdefault("LP_NUM_THREADS", "0")
     if "MUJOCO_GL" not in os.environ:
-        os.environ["MUJOCO_GL"] = _first_that_loads()
-    return os.environ["MUJOCO_GL"]
+        if _egl_has_devices():
+            os.environ["MUJOCO_GL"] = "egl"
+        elif any(_load(f"libOSMesa.so{version}") for version in (".8", ".6", "")):
+            os.environ["MUJOCO_GL"] = "osmesa"
 
 
-def _first_that_loads() -> str:
-    if _egl_has_devices():
-        return "egl"
-    if _load("libOSMesa.so.8") or _load("libOSMesa.so.6") or _load("libOSMesa.so"):
-        return "osmesa"
-    raise MissingDependency(
-        "rendering needs EGL or OSMesa and neither loads; install the system package libegl1 "
-        "(with libgl1-mesa-dri) or libosmesa6"
-    )
+def require_backend() -> None:
+    """Check that there is something to render with.
+
+    Raises:
+        MissingDependency: names the package to install.
+    """
+    if "MUJOCO_GL" not in os.environ:
+        raise MissingDependency(
+            "rendering needs EGL or OSMesa and neither loads; install the system package libegl1 "
+            "(with libgl1-mesa-dri) or libosmesa6"
+        )
 
 
 def _load(name: str) -> ctypes.CDLL | None:

@@ -16,14 +16,11 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Literal
 
-from octo_bench.simulation.graphics import choose_backend
+import mujoco
+import numpy as np
 
-choose_backend()
-
-import mujoco  # noqa: E402  (MuJoCo chooses its OpenGL on import)
-import numpy as np  # noqa: E402
-
-from octo_bench.simulation.meshes import simplify_meshes  # noqa: E402
+from octo_bench.simulation.graphics import require_backend
+from octo_bench.simulation.meshes import simplify_meshes
 
 Quality = Literal["fast", "stock"]
 
@@ -58,7 +55,12 @@ class Renderer:
     """Draws square frames of one model."""
 
     def __init__(self, model: mujoco.MjModel, size: int, quality: Quality) -> None:
-        """Prepare to draw `model`, which is copied, in frames of `size` pixels."""
+        """Prepare to draw `model`, which is copied, in frames of `size` pixels.
+
+        Raises:
+            MissingDependency: when there is no OpenGL to draw with.
+        """
+        require_backend()
         self._model = copy.deepcopy(model)
         self._data = mujoco.MjData(self._model)
         self._size = size

@@ -13,17 +13,13 @@ import logging
 from dataclasses import dataclass
 from typing import Literal
 
-from octo_bench.simulation.graphics import choose_backend
+import mujoco
+import numpy as np
 
-choose_backend()
-
-import mujoco  # noqa: E402
-import numpy as np  # noqa: E402
-
-from octo_bench.definitions import Embodiment, Environment  # noqa: E402
-from octo_bench.errors import BadDefinition  # noqa: E402
-from octo_bench.paths import definitions_root  # noqa: E402
-from octo_bench.simulation.control import OperationalSpaceControl  # noqa: E402
+from octo_bench.definitions import Embodiment, Environment
+from octo_bench.errors import BadDefinition
+from octo_bench.paths import definitions_root
+from octo_bench.simulation.control import OperationalSpaceControl
 
 Control = Literal["fast", "stock"]
 

@@ -27,7 +27,8 @@ from octo_bench.errors import OctoBenchError
 from octo_bench.files import explain_full_disk, write_json
 
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
-_SECONDS_TO_STOP = 10.0
+_SECONDS_TO_STOP = 5.0
+_TRIES_TO_STOP = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -169,11 +170,13 @@ def run_tasks(
 
 def _stop(pool: Sequence[_Worker]) -> None:
     """End all processes, giving each time to remove what it has half written."""
+    for _ in range(_TRIES_TO_STOP):  # an exception raised inside a destructor is lost
+        for worker in pool:
+            worker.process.terminate()
+        deadline = time.monotonic() + _SECONDS_TO_STOP
+        for worker in pool:
+            worker.process.join(max(0.0, deadline - time.monotonic()))
     for worker in pool:
-        worker.process.terminate()
-    deadline = time.monotonic() + _SECONDS_TO_STOP
-    for worker in pool:
-        worker.process.join(max(0.0, deadline - time.monotonic()))
         if worker.process.is_alive():
             worker.process.kill()
             worker.process.join()
@@ -245,6 +248,7 @@ def _leave_with_parent() -> None:
     parent = parent_process()
     assert parent is not None
     wait([parent.sentinel])
-    os.kill(os.getpid(), signal.SIGTERM)
-    time.sleep(_SECONDS_TO_STOP)
+    for _ in range(_TRIES_TO_STOP):
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(_SECONDS_TO_STOP)
     os._exit(1)

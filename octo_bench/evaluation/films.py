@@ -1,0 +1,79 @@
+"""Watching one episode: a film, or a strip of pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import imageio.v3
+import numpy as np
+
+from octo_bench.agents.loading import load_agent
+from octo_bench.definitions import environment
+from octo_bench.errors import BadFile
+from octo_bench.evaluation.records import EpisodeRecord
+from octo_bench.evaluation.rollouts import roll_out
+from octo_bench.files import atomic_path
+from octo_bench.simulation.environment import OctoBenchEnvironment
+from octo_bench.simulation.world import CONTROL_FREQUENCY
+
+STRIP_PICTURES = 6
+FORMATS = (".mp4", ".gif", ".png")
+
+
+def watch(policy: str, env_id: str, episode: int, out: Path, study_seed: int = 0) -> EpisodeRecord:
+    """Roll out one episode, the same as `evaluate` does, and write what the front camera saw.
+
+    Args:
+        policy: "random", "expert", a name under `policies/`, a folder or a Hub id.
+        env_id: the environment.
+        episode: its number.
+        out: a film (.mp4, .gif), or a strip of pictures from start to end (.png).
+        study_seed: as for `evaluate`.
+
+    Raises:
+        BadFile: for another kind of file.
+    """
+    if out.suffix not in FORMATS:
+        raise BadFile(out, "is no kind of film or picture", f"use one of {', '.join(FORMATS)}")
+    declared = environment(env_id)
+    agent = load_agent(policy, declared.embodiment.name)
+    filmed = _FilmedEnvironment(declared.id, images=agent.wants_images, render_mode="rgb_array")
+    (record,) = roll_out(agent, [filmed], [episode], study_seed)
+    with atomic_path(out) as temporary:
+        temporary.write_bytes(_encoded(filmed.frames, out.suffix))
+    filmed.close()
+    return record
+
+
+def _encoded(frames: Sequence[np.ndarray], suffix: str) -> bytes:
+    """The frames as a film, or for `.png` a few of them side by side."""
+    if suffix == ".png":
+        chosen = np.linspace(0, len(frames) - 1, STRIP_PICTURES).round().astype(int)
+        strip = np.concatenate([frames[index] for index in chosen], axis=1)
+        return imageio.v3.imwrite("<bytes>", strip, extension=suffix)
+    if suffix == ".gif":
+        pause = 2000 / CONTROL_FREQUENCY  # ms, every other frame
+        every_other = np.stack(frames[::2])
+        return imageio.v3.imwrite(
+            "<bytes>", every_other, extension=suffix, duration=pause, loop=0
+        )
+    film = np.stack(frames)
+    return imageio.v3.imwrite("<bytes>", film, extension=suffix, fps=CONTROL_FREQUENCY)
+
+
+class _FilmedEnvironment(OctoBenchEnvironment):
+    """Keeps a frame of every step of the present episode."""
+
+    def reset(self, **arguments: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
+        started = super().reset(**arguments)
+        self.frames = [self.render()]
+        return started
+
+    def step(
+        self, action: np.ndarray
+    ) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
+        stepped = super().step(action)
+        self.frames.append(self.render())
+        return stepped
