@@ -135,8 +135,22 @@ def environment(env_id: str) -> Environment:
     return by_id[full]
 
 
-def _read_all(kind: str, declared: type) -> list:
+def environment_ids() -> tuple[str, ...]:
+    """The ids of all environments, from the files' names: nothing is read yet."""
+    return tuple(
+        f"octo_bench/{task.stem}-{arm.stem}-v0"
+        for task in _files("tasks")
+        for arm in _files("embodiments")
+    )
+
+
+def _files(kind: str) -> list[Path]:
     own = os.environ.get("OCTO_BENCH_ENVS", "")
     roots = [definitions_root(), *(Path(folder) for folder in own.split(os.pathsep) if folder)]
-    paths = [path for root in roots for path in sorted((root / kind).glob("*.toml"))]
-    return [read_declaration(path, declared, BadDefinition, name=path.stem) for path in paths]
+    return [path for root in roots for path in sorted((root / kind).glob("*.toml"))]
+
+
+def _read_all(kind: str, declared: type) -> list:
+    return [
+        read_declaration(path, declared, BadDefinition, name=path.stem) for path in _files(kind)
+    ]

@@ -21,19 +21,26 @@ class UnknownName(OctoBenchError):
     """A name that nothing is declared under; the nearest declared names are offered."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
-        known = sorted(known)
+        # The arguments as they are, so that the error can be handed between processes.
+        super().__init__(kind, name, sorted(known))
+
+    def __str__(self) -> str:
+        kind, name, known = self.args
         by_lower = {candidate.lower(): candidate for candidate in known}
         nearest = [by_lower[match] for match in difflib.get_close_matches(name.lower(), by_lower)]
         hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"known: {', '.join(known)}"
-        super().__init__(f"unknown {kind} '{name}'; {hint}")
+        return f"unknown {kind} '{name}'; {hint}"
 
 
 class BadFile(OctoBenchError):
     """A file that cannot be used: which, why, and what mends it."""
 
     def __init__(self, path: Path | str, problem: str, mend: str) -> None:
-        super().__init__(f"{path}: {problem}; {mend}")
-        self.path = Path(path)
+        super().__init__(path, problem, mend)
+
+    def __str__(self) -> str:
+        path, problem, mend = self.args
+        return f"{path}: {problem}; {mend}"
 
 
 class BadDefinition(BadFile):

@@ -118,7 +118,7 @@ def test_a_file_of_something_else_is_refused(collected: Path, tmp_path: Path) ->
         collect(LIFT, 4, collected, first_seed=6, progress=False)
     text = tmp_path / "notes.hdf5"
     text.write_text("not HDF5")
-    with pytest.raises(BadDemonstrations, match="notes.hdf5"):
+    with pytest.raises(BadDemonstrations, match=r"notes\.hdf5"):
         read_demonstrations(text)
     cut = tmp_path / "cut.hdf5"
     cut.write_bytes(collected.read_bytes()[: collected.stat().st_size // 2])

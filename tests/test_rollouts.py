@@ -107,7 +107,7 @@ def test_broken_record_files_are_named(tmp_path: Path) -> None:
         read_records(tmp_path / "absent.parquet")
     text = tmp_path / "text.parquet"
     text.write_text("not Parquet")
-    with pytest.raises(BadRecords, match="text.parquet"):
+    with pytest.raises(BadRecords, match=r"text\.parquet"):
         read_records(text)
     foreign = tmp_path / "foreign.parquet"
     pyarrow.parquet.write_table(pyarrow.table({"episode": [1]}), foreign)

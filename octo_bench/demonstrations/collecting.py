@@ -132,6 +132,8 @@ def _environment(env_id: str) -> OctoBenchEnvironment:
 def _collect_into(
     path: Path, env_id: str, demos: int, first_seed: int, workers: int, progress: bool
 ) -> CollectionSummary:
+    if path.exists() and not _is_readable(path):
+        path.unlink()  # a cut in the middle of a write can spoil the whole file
     if not path.exists():
         with h5py.File(path, "w") as file:
             _write_header(file, env_id, first_seed)
@@ -210,6 +212,14 @@ def _write_demo(data: h5py.Group, name: str, result: Attempt) -> None:
     demo.attrs.update(
         num_samples=len(result.actions), seed=result.seed, model_file=result.model_file
     )
+
+
+def _is_readable(path: Path) -> bool:
+    try:
+        with h5py.File(path) as file:
+            return "total" in file["data"].attrs
+    except (OSError, KeyError):
+        return False
 
 
 def _state_of(path: Path, env_id: str, first_seed: int) -> tuple[int, int, int]:

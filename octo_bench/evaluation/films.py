@@ -56,9 +56,7 @@ def _encoded(frames: Sequence[np.ndarray], suffix: str) -> bytes:
     if suffix == ".gif":
         pause = 2000 / CONTROL_FREQUENCY  # ms, every other frame
         every_other = np.stack(frames[::2])
-        return imageio.v3.imwrite(
-            "<bytes>", every_other, extension=suffix, duration=pause, loop=0
-        )
+        return imageio.v3.imwrite("<bytes>", every_other, extension=suffix, duration=pause, loop=0)
     film = np.stack(frames)
     return imageio.v3.imwrite("<bytes>", film, extension=suffix, fps=CONTROL_FREQUENCY)
 

@@ -59,7 +59,10 @@ class EpisodeRecord:
 
 _TYPES = {"str": pyarrow.string(), "int": pyarrow.int64(), "bool": pyarrow.bool_()}
 _SCHEMA = pyarrow.schema(
-    [(field.name, _TYPES.get(str(field.type), pyarrow.float64())) for field in fields(EpisodeRecord)]
+    [
+        (field.name, _TYPES.get(str(field.type), pyarrow.float64()))
+        for field in fields(EpisodeRecord)
+    ]
 )
 
 

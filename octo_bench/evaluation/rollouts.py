@@ -13,6 +13,7 @@ import multiprocessing
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, replace
 from zlib import crc32
 
@@ -28,6 +29,7 @@ from octo_bench.evaluation.records import EpisodeRecord, Labels
 from octo_bench.simulation.environment import OctoBenchEnvironment
 
 SLOTS = 8
+_EPISODES_PER_SHARE = 16
 _FIRST_EVALUATION_SEED = 100_000_000
 _SEEDS_PER_STUDY = 1_000_000
 _INFRASTRUCTURE_ERRORS = (mujoco.FatalError, np.linalg.LinAlgError, FloatingPointError)
@@ -65,15 +67,16 @@ def evaluate(
     """
     declared = environment(env_id)
     load_agent(policy, declared.embodiment.name)  # a mistake shows here, not in a worker
-    numbers = range(first_episode, first_episode + episodes)
-    shares = [list(numbers[worker::workers]) for worker in range(min(workers, episodes))]
+    shares = [
+        range(start, min(start + _EPISODES_PER_SHARE, first_episode + episodes))
+        for start in range(first_episode, first_episode + episodes, _EPISODES_PER_SHARE)
+    ]
     arguments = [(policy, declared.id, share, study_seed, labels or Labels()) for share in shares]
-    bar = tqdm(total=episodes, desc=f"evaluate {declared.id}", disable=not progress)
     records: list[EpisodeRecord] = []
-    with bar:
-        for record in _roll_all(arguments):
-            records.append(record)
-            bar.update()
+    with tqdm(total=episodes, desc=f"evaluate {declared.id}", disable=not progress) as bar:
+        for share in _roll_shares(arguments, workers):
+            records += share
+            bar.update(len(share))
             bar.set_postfix(success=f"{sum(r.success_once for r in records)}/{len(records)}")
     return sorted(records, key=lambda record: record.episode)
 
@@ -212,45 +215,26 @@ def _environments(env_id: str, images: bool, count: int) -> list[OctoBenchEnviro
 
 def _roll_share(
     policy: str, env_id: str, numbers: Sequence[int], study_seed: int, labels: Labels
-) -> Iterator[EpisodeRecord]:
-    declared = environment(env_id)
+) -> list[EpisodeRecord]:
     torch.set_num_threads(1)  # a process keeps to its core
+    declared = environment(env_id)
     agent = load_agent(policy, declared.embodiment.name)
     environments = _environments(declared.id, agent.wants_images, min(SLOTS, len(numbers)))
-    for record in roll_out(agent, environments, numbers, study_seed):
-        yield replace(record, policy=policy, **asdict(labels))
+    return [
+        replace(record, policy=policy, **asdict(labels))
+        for record in roll_out(agent, environments, numbers, study_seed)
+    ]
 
 
-def _roll_all(arguments: Sequence[tuple]) -> Iterator[EpisodeRecord]:
-    if len(arguments) == 1:
-        yield from _roll_share(*arguments[0])
+def _roll_shares(arguments: Sequence[tuple], workers: int) -> Iterator[list[EpisodeRecord]]:
+    """The records of each share as it is done, here or in processes of their own."""
+    if workers == 1 or len(arguments) == 1:
+        yield from (_roll_share(*share) for share in arguments)
         return
     context = multiprocessing.get_context("spawn")
-    queue = context.SimpleQueue()
-    pending = len(arguments)
-    processes = [
-        context.Process(target=_work, args=(share, queue), daemon=True) for share in arguments
-    ]
-    for process in processes:
-        process.start()
-    try:
-        while pending:
-            message = queue.get()
-            if isinstance(message, EpisodeRecord):
-                yield message
-            elif message is None:
-                pending -= 1
-            else:
-                raise message
-    finally:
-        for process in processes:
-            process.terminate()
-
-
-def _work(share: tuple, queue: multiprocessing.SimpleQueue) -> None:
-    try:
-        for record in _roll_share(*share):
-            queue.put(record)
-        queue.put(None)
-    except Exception as error:  # handed to the parent, which raises it
-        queue.put(error)
+    with ProcessPoolExecutor(min(workers, len(arguments)), mp_context=context) as pool:
+        try:
+            pending = [pool.submit(_roll_share, *share) for share in arguments]
+            yield from (share.result() for share in as_completed(pending))
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)

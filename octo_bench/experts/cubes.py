@@ -59,13 +59,17 @@ def _set_down(world: World, name: str, target: str) -> Motion:
         return place - in_hand
 
     yield from reach(world, lambda: over(0.04), CLOSE, tolerance=0.012, yaw=lambda: yaw)
-    yield from reach(world, lambda: over(0.002), CLOSE, tolerance=0.008, patience=25, yaw=lambda: yaw)
+    yield from reach(
+        world, lambda: over(0.002), CLOSE, tolerance=0.008, patience=25, yaw=lambda: yaw
+    )
     here = world.tool().position
     yield from hold(world, here, OPEN, lambda: world.opening() > 0.8, 8, yaw)
-    yield from reach(world, lambda: here + _ABOVE, OPEN, tolerance=0.02, patience=15, yaw=lambda: yaw)
+    yield from reach(
+        world, lambda: here + _ABOVE, OPEN, tolerance=0.02, patience=15, yaw=lambda: yaw
+    )
 
 
-def _held(world: World, name: str):  # noqa: ANN202
+def _held(world: World, name: str):
     """A condition: the thing has been between the pads for three looks in a row."""
     looks = 0
 

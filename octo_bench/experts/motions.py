@@ -22,9 +22,7 @@ _TURN_GAIN = 1.0
 _DOWN = np.array([0.0, 0.0, -1.0])
 
 
-def servo(
-    world: World, position: np.ndarray, gripper: float, yaw: float = 0.0
-) -> np.ndarray:
+def servo(world: World, position: np.ndarray, gripper: float, yaw: float = 0.0) -> np.ndarray:
     """One action (7,) towards a tool `position` (world, metres), upright, at `yaw` (rad).
 
     A proportional controller on the pose error, within the action's limits.

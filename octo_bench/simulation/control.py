@@ -74,7 +74,7 @@ class OperationalSpaceControl:
 
 
 @njit(cache=True)
-def _torques(  # noqa: PLR0913  (a kernel takes its arrays one by one)
+def _torques(
     jacobian: np.ndarray,
     base_jacobian: np.ndarray,
     full_mass: np.ndarray,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import gymnasium
 import numpy as np
@@ -35,7 +35,10 @@ class OctoBenchEnvironment(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
     0; an episode is terminated by success and truncated at the task's horizon.
     """
 
-    metadata = {"render_modes": ["rgb_array"], "render_fps": CONTROL_FREQUENCY}
+    metadata: ClassVar[dict[str, Any]] = {
+        "render_modes": ["rgb_array"],
+        "render_fps": CONTROL_FREQUENCY,
+    }
 
     def __init__(
         self,
@@ -143,9 +146,7 @@ class OctoBenchEnvironment(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         }
 
     def _primary(self) -> CameraPose:
-        return _placed(
-            self.world.declared.task.primary_camera, self.world.workspace, np.eye(3)
-        )
+        return _placed(self.world.declared.task.primary_camera, self.world.workspace, np.eye(3))
 
     def _wrist(self) -> CameraPose:
         tool = self.world.tool()

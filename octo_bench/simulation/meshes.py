@@ -30,8 +30,8 @@ def cache_folder() -> Path:
 def simplify_meshes(model: mujoco.MjModel, faces: int = FACES_PER_MESH) -> None:
     """Reduce every mesh of `model` to at most `faces` triangles where that is possible, in place.
 
-    Meshes that carry a texture are left alone. The others are simplified by quadric error metrics (Garland and
-    Heckbert, 1997) with smooth normals, and cached by content.
+    Meshes that carry a texture are left alone. The others are simplified by quadric error metrics
+    (Garland and Heckbert, 1997) with smooth normals, and cached by content.
     """
     for mesh in range(model.nmesh):
         if model.mesh_facenum[mesh] > faces and not _is_textured(model, mesh):

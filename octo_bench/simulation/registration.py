@@ -1,18 +1,18 @@
-"""Makes the environments known to Gymnasium, through its `gymnasium.envs` entry point."""
+"""Makes the environments known to Gymnasium when the package is imported."""
 
 from __future__ import annotations
 
 import gymnasium
 
-from octo_bench.definitions import environments
+from octo_bench.definitions import environment_ids
 
 
 def register() -> None:
     """Register every declared environment under its id; those that are registered stay."""
-    for declared in environments():
-        if declared.id not in gymnasium.registry:
+    for env_id in environment_ids():
+        if env_id not in gymnasium.registry:
             gymnasium.register(
-                id=declared.id,
+                id=env_id,
                 entry_point="octo_bench.simulation.environment:OctoBenchEnvironment",
-                kwargs={"env_id": declared.id},
+                kwargs={"env_id": env_id},
             )

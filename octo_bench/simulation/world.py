@@ -60,7 +60,7 @@ class World:
             [[np.cos(yaw), -np.sin(yaw), 0.0], [np.sin(yaw), np.cos(yaw), 0.0], [0.0, 0.0, 1.0]]
         )
         self._kinematics = mujoco.MjData(self.model)
-        self._substeps = int(round(1 / CONTROL_FREQUENCY / self._suite.model_timestep))
+        self._substeps = round(1 / CONTROL_FREQUENCY / self._suite.model_timestep)
         self._workspace = np.array(declared.task.workspace)
 
     @property
@@ -145,7 +145,7 @@ class World:
         """Free the simulation."""
         self._suite.close()
 
-    def _grasps(self, thing) -> bool:  # noqa: ANN001  (a robosuite object)
+    def _grasps(self, thing) -> bool:
         geoms = [self.model.geom(name).id for name in thing.contact_geoms]
         first, second = self._suite.sim.data._data.contact.geom.T
         return all(
@@ -165,7 +165,7 @@ class World:
         return self._kinematics
 
 
-def _construct(declared: Environment):  # noqa: ANN202  (robosuite's type is chosen by name)
+def _construct(declared: Environment):
     logging.disable(logging.WARNING)  # robosuite warns of what we do not use
     import robosuite
     from robosuite.controllers import load_composite_controller_config
@@ -202,7 +202,7 @@ def _construct(declared: Environment):  # noqa: ANN202  (robosuite's type is cho
     )
 
 
-def _pads(suite, arm: Embodiment, prefix: str) -> tuple[np.ndarray, np.ndarray]:  # noqa: ANN001
+def _pads(suite, arm: Embodiment, prefix: str) -> tuple[np.ndarray, np.ndarray]:
     model = suite.sim.model._model
     names = {model.geom(geom).name for geom in range(model.ngeom)}
     for pad in (*arm.gripper.left_pads, *arm.gripper.right_pads):
