@@ -182,6 +182,22 @@ def evaluate(
 
 
 @app.command()
+def watch(
+    policy: Policy,
+    env: EnvId,
+    out: Annotated[Path, typer.Option(help="Film (.mp4, .gif) or strip of pictures (.png).")],
+    episode: Annotated[int, typer.Option(min=0, help="Number of the episode.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Study seed, as for `evaluate`.")] = 0,
+) -> None:
+    """Roll out one episode, the same as `evaluate` does, and write what the front camera saw."""
+    from octo_bench.evaluation.films import watch as watch_episode
+
+    record = watch_episode(policy, env, episode, out, seed)
+    outcome = "success" if record.success_once else f"got as far as '{record.furthest_stage}'"
+    print(f"{out}: {outcome} after {record.steps} steps")
+
+
+@app.command()
 def reproduce(
     study: Annotated[
         str, typer.Argument(metavar="STUDY", help="A name under results/, or a study.toml.")
