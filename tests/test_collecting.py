@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import signal
 import subprocess
 import sys
 import time
@@ -103,7 +102,7 @@ def test_collecting_goes_on_where_it_was_killed(collected: Path, tmp_path: Path)
         if partial.exists() and partial.stat().st_size > 200_000:
             break
         time.sleep(0.1)
-    process.send_signal(signal.SIGINT)
+    process.kill()
     process.wait()
     assert not out.exists()
     collect(LIFT, 3, out, first_seed=5, workers=2, progress=False)
