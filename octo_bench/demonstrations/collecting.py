@@ -12,6 +12,7 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import multiprocessing
+import signal
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
@@ -163,7 +164,8 @@ def _attempts(env_id: str, first_seed: int, workers: int) -> Iterator[Attempt]:
             yield attempt(env_id, seed)
             seed += 1
     context = multiprocessing.get_context("spawn")
-    with context.Pool(workers) as pool:
+    # Ctrl-C ends the workers at once and without a word: the caller says what there is to say.
+    with context.Pool(workers, signal.signal, (signal.SIGINT, signal.SIG_DFL)) as pool:
         seed = first_seed
         pending = [
             pool.apply_async(attempt, (env_id, seed + ahead)) for ahead in range(2 * workers)

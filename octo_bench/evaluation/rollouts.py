@@ -10,6 +10,7 @@ the next episode; records are in the order of the episodes, however they were de
 from __future__ import annotations
 
 import multiprocessing
+import signal
 import time
 from collections import deque
 from collections.abc import Iterator, Sequence
@@ -232,7 +233,9 @@ def _roll_shares(arguments: Sequence[tuple], workers: int) -> Iterator[list[Epis
         yield from (_roll_share(*share) for share in arguments)
         return
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(min(workers, len(arguments)), mp_context=context) as pool:
+    # Ctrl-C ends the workers at once and without a word: the caller says what there is to say.
+    quiet = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_DFL)}
+    with ProcessPoolExecutor(min(workers, len(arguments)), context, **quiet) as pool:
         try:
             pending = [pool.submit(_roll_share, *share) for share in arguments]
             yield from (share.result() for share in as_completed(pending))
