@@ -131,7 +131,7 @@ def environment(env_id: str) -> Environment:
     full = env_id if "/" in env_id else f"octo_bench/{env_id}"
     full = full if full.endswith("-v0") else f"{full}-v0"
     if full not in by_id:
-        raise UnknownName("environment", env_id, by_id)
+        raise UnknownName("environment", full, by_id)
     return by_id[full]
 
 

@@ -90,7 +90,7 @@ def read_demonstrations(path: Path, demos: int | None = None, draw: int = 0) -> 
         ) from missing
     except OSError as broken:
         raise BadDemonstrations(
-            path, "is no readable HDF5 file, or was cut off", "delete it and collect it again"
+            path, "is no readable HDF5 file, or was cut off", "collect it with `octo-bench collect`"
         ) from broken
 
 
