@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+# On top, not where it is used: a process that has drawn a frame crashes when it then loads Triton,
+# which the network's libraries bring (both it and Mesa's renderer contain LLVM).
+from octo_bench.agents.octo import load_octo_agent
 from octo_bench.agents.protocol import Agent
+from octo_bench.training.policy import find_policy
 
 BASELINES = ("random", "expert")
 
@@ -22,7 +26,4 @@ def load_agent(policy: str, embodiment: str | None = None) -> Agent:
         from octo_bench.agents.expert import ExpertAgent
 
         return ExpertAgent()
-    from octo_bench.agents.octo import OctoAgent
-    from octo_bench.training.policy import find_policy, read_policy
-
-    return OctoAgent(read_policy(find_policy(policy)), embodiment=embodiment)
+    return load_octo_agent(find_policy(policy), embodiment=embodiment)

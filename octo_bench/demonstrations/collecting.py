@@ -77,12 +77,11 @@ def collect(
     out = Path(out)
     declared = environment(env_id)
     out.parent.mkdir(parents=True, exist_ok=True)
+    partial = out.with_name(f".{out.name}.part")
     if out.exists():
         kept, tried, steps = _state_of(out, declared.id, first_seed)
         if kept >= demos:
             return CollectionSummary(kept, tried, steps)
-    partial = out.with_name(f".{out.name}.part")
-    if out.exists():
         out.replace(partial)
     with explain_full_disk(out):
         summary = _collect_into(partial, declared.id, demos, first_seed, workers, progress)

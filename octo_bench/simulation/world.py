@@ -1,6 +1,6 @@
 """A task on an arm, simulated by robosuite: the physics, its state, and what can be asked of it.
 
-robosuite builds the model, places the objects and computes the controller's torques; stepping is
+robosuite builds the model, places the objects and judges success; stepping and torques are
 ours, without robosuite's observables. Everything that robosuite draws at construction is drawn
 from a pinned seed, so two processes build the same model, and an episode depends on its seed
 alone.
