@@ -8,6 +8,7 @@ environment variable `OCTO_BENCH_ENVS` (as `PATH` lists folders).
 from __future__ import annotations
 
 import os
+import tomllib
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -19,6 +20,9 @@ from octo_bench.paths import definitions_root
 
 Vector = tuple[float, float, float]
 ACTION_SIZE_PER_ARM = 7
+Stage = Literal[
+    "reach", "grasp", "lift", "align", "turn", "wipe", "grasp_both", "hand_over", "success"
+]
 
 
 @dataclass(frozen=True)
@@ -36,19 +40,42 @@ class Gripper:
 
 
 @dataclass(frozen=True)
-class Embodiment:
-    """An arm with its gripper.
+class Arm:
+    """One arm with its gripper.
 
     `initial_joints` (rad) is its posture at the start of an episode, before noise: all arms start
     with the tool at the same pose. `tool_yaw` (degrees) turns robosuite's grip site about the
     approach axis into the canonical tool frame: z along the approach, y along the opening.
     """
 
-    name: str
-    robot: str
     initial_joints: tuple[float, ...]
     tool_yaw: float
     gripper: Gripper
+
+
+@dataclass(frozen=True)
+class Unsupported:
+    """A task that an embodiment is known not to do, and why."""
+
+    task: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class Embodiment:
+    """What acts: one or two arms.
+
+    `robots` are robosuite's, `arms` theirs in the order of the action. `package` is the Python
+    package that brings the robots, where robosuite itself does not. A mobile base adds
+    `base_actions` entries to the action, as robosuite's own mobile base takes them.
+    """
+
+    name: str
+    robots: tuple[str, ...]
+    arms: tuple[Arm, ...]
+    package: str = ""
+    base_actions: int = 0
+    unsupported: tuple[Unsupported, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -71,6 +98,8 @@ class Task:
     `workspace` is the origin of the workspace frame in the world (metres, table top); `horizon`
     is in control steps of 1/20 s. `stages` are what a successful episode passes, in order;
     `object` and `target` are the things they speak of, by their names in robosuite's task.
+    `held_out_paraphrases` are for measuring only: nothing is trained on them. `arms` is how many
+    arms it takes, and `tool` what they have at their ends.
     """
 
     name: str
@@ -81,9 +110,12 @@ class Task:
     horizon: int
     workspace: Vector
     primary_camera: Camera
-    stages: tuple[Literal["reach", "grasp", "lift", "align", "success"], ...]
-    object: str
+    stages: tuple[Stage, ...]
+    object: str = ""
     target: str = ""
+    held_out_paraphrases: tuple[str, ...] = ()
+    arms: int = 1
+    tool: Literal["gripper", "wiper"] = "gripper"
     wrist_camera: Camera = field(
         default=Camera(
             position=(0.13, 0.0, -0.09), target=(0.0, 0.0, 0.06), up=(-1.0, 0.0, 0.0), fovy=70.0
@@ -105,8 +137,9 @@ class Environment:
 
     @property
     def action_size(self) -> int:
-        """Entries of an action, 7 an arm."""
-        return ACTION_SIZE_PER_ARM
+        """Entries of an action: 7 an arm, and those of a mobile base."""
+        arms = ACTION_SIZE_PER_ARM * len(self.embodiment.arms)
+        return arms + self.embodiment.base_actions
 
 
 @cache
@@ -118,7 +151,12 @@ def environments() -> tuple[Environment, ...]:
     """
     tasks = _read_all("tasks", Task)
     embodiments = _read_all("embodiments", Embodiment)
-    return tuple(Environment(task, arm) for task in tasks for arm in embodiments)
+    return tuple(
+        Environment(task, embodiment)
+        for task in tasks
+        for embodiment in embodiments
+        if len(embodiment.arms) == task.arms
+    )
 
 
 def environment(env_id: str) -> Environment:
@@ -136,12 +174,23 @@ def environment(env_id: str) -> Environment:
 
 
 def environment_ids() -> tuple[str, ...]:
-    """The ids of all environments, from the files' names: nothing is read yet."""
+    """The ids of all environments, without checking their files: that waits for their use."""
+    arms = {path: _number_of_arms(path) for path in (*_files("tasks"), *_files("embodiments"))}
     return tuple(
-        f"octo_bench/{task.stem}-{arm.stem}-v0"
+        f"octo_bench/{task.stem}-{embodiment.stem}-v0"
         for task in _files("tasks")
-        for arm in _files("embodiments")
+        for embodiment in _files("embodiments")
+        if arms[task] == arms[embodiment]
     )
+
+
+def _number_of_arms(path: Path) -> int:
+    """How many arms a task takes or an embodiment has; 1 where the file does not say."""
+    try:
+        arms = tomllib.loads(path.read_text(encoding="utf-8")).get("arms", 1)
+    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        return 1  # reading it in earnest says what is wrong
+    return len(arms) if isinstance(arms, list) else int(arms)
 
 
 def _files(kind: str) -> list[Path]:

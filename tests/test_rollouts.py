@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from octo_bench.agents.protocol import TaskInput
+from octo_bench.definitions import environment
 from octo_bench.errors import BadRecords, UnknownName
 from octo_bench.evaluation.records import (
     TIMING_COLUMNS,
@@ -69,7 +70,7 @@ def test_another_study_seed_is_other_states(expert: list[EpisodeRecord]) -> None
 def test_a_row_of_the_shipped_policy_depends_on_itself_alone() -> None:
     from octo_bench.agents.loading import load_agent
 
-    agent = load_agent("octo-tiny")
+    agent = load_agent("octo-tiny", environment("Lift-Panda"))
     generator = np.random.default_rng(0)
     shape = (SLOTS, agent.window)
     observations = {

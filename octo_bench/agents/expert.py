@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from octo_bench.agents.protocol import TaskInput
-from octo_bench.definitions import ACTION_SIZE_PER_ARM
 from octo_bench.experts.demonstrators import demonstrate
 from octo_bench.experts.motions import Motion
 from octo_bench.simulation.environment import OctoBenchEnvironment
@@ -21,8 +20,9 @@ class ExpertAgent:
     noise_shape: tuple[int, ...] = ()
     wants_images = False
 
-    def __init__(self) -> None:
+    def __init__(self, action_size: int) -> None:
         """No episode yet in any row."""
+        self._action_size = action_size
         self._motions: dict[int, Motion] = {}
 
     def begin(self, slot: int, environment: OctoBenchEnvironment, seed: int) -> None:
@@ -36,7 +36,7 @@ class ExpertAgent:
         noise: np.ndarray,
     ) -> np.ndarray:
         """See `Agent.act`; rows without an episode stay still."""
-        chunk = np.zeros((len(tasks), 1, ACTION_SIZE_PER_ARM), np.float32)
+        chunk = np.zeros((len(tasks), 1, self._action_size), np.float32)
         for slot, motion in self._motions.items():
             if observations["timestep_pad_mask"][slot].any():
                 chunk[slot, 0] = next(motion)

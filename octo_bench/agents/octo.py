@@ -35,6 +35,7 @@ class OctoAgent:
         self.wants_images = True
         self.window = policy.config.model.window
         self.execute = policy.config.execute
+        self.action_size = policy.config.model.action_size
         self.noise_shape = policy.model.head.noise_shape
 
     def begin(self, slot: int, environment: OctoBenchEnvironment, seed: int) -> None:

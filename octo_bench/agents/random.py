@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from octo_bench.agents.protocol import TaskInput
-from octo_bench.definitions import ACTION_SIZE_PER_ARM
 from octo_bench.simulation.environment import OctoBenchEnvironment
 
 
@@ -16,8 +15,11 @@ class RandomAgent:
 
     window = 1
     execute = 1
-    noise_shape = (1, ACTION_SIZE_PER_ARM)
     wants_images = False
+
+    def __init__(self, action_size: int) -> None:
+        """Act with `action_size` entries."""
+        self.noise_shape = (1, action_size)
 
     def begin(self, slot: int, environment: OctoBenchEnvironment, seed: int) -> None:
         """Nothing to prepare."""

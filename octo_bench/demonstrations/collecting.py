@@ -181,7 +181,7 @@ def _write_header(file: h5py.File, env_id: str, first_seed: int) -> None:
         "env_name": declared.task.robosuite,
         "env_version": importlib.metadata.version("robosuite"),
         "type": 1,  # robomimic's EnvType.ROBOSUITE_TYPE
-        "env_kwargs": {"robots": [declared.embodiment.robot]},
+        "env_kwargs": {"robots": list(declared.embodiment.robots)},
     }
     file.create_group("data").attrs.update(
         format=FORMAT,

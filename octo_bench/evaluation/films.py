@@ -38,7 +38,7 @@ def watch(policy: str, env_id: str, episode: int, out: Path, study_seed: int = 0
     if out.suffix not in FORMATS:
         raise BadFile(out, "is no kind of film or picture", f"use one of {', '.join(FORMATS)}")
     declared = environment(env_id)
-    agent = load_agent(policy, declared.embodiment.name)
+    agent = load_agent(policy, declared)
     filmed = _FilmedEnvironment(declared.id, images=agent.wants_images, render_mode="rgb_array")
     (record,) = roll_out(agent, [filmed], [episode], study_seed)
     with atomic_path(out) as temporary:

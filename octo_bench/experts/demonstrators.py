@@ -4,17 +4,28 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from octo_bench.errors import BadDefinition
-from octo_bench.experts import cubes
+from octo_bench.experts import bins, cubes, doors, nuts, wiping
 from octo_bench.experts.motions import Motion
 from octo_bench.paths import definitions_root
 from octo_bench.simulation.world import World
 
-_DEMONSTRATORS: dict[str, Callable[[World], Motion]] = {"lift": cubes.lift, "stack": cubes.stack}
+_DEMONSTRATORS: dict[str, Callable[[World], Motion]] = {
+    "lift": cubes.lift,
+    "stack": cubes.stack,
+    "place_in_bin": bins.place_in_bin,
+    "thread_nut": nuts.thread_nut,
+    "open_door": doors.open_door,
+    "wipe": wiping.wipe,
+}
 
 
 def demonstrate(world: World) -> Motion:
-    """The clean actions that do the task of `world`, one for each look at it, without end.
+    """The clean actions (A,) that do the task of `world`, one for each look at it, without end.
+
+    A mobile base is left where it is.
 
     Raises:
         BadDefinition: when the task names a demonstrator that does not exist.
@@ -24,4 +35,5 @@ def demonstrate(world: World) -> Motion:
         path = definitions_root() / "tasks" / f"{task.name}.toml"
         known = ", ".join(sorted(_DEMONSTRATORS))
         raise BadDefinition(path, f"no demonstrator '{task.demonstrator}'", f"use one of {known}")
-    return _DEMONSTRATORS[task.demonstrator](world)
+    base = np.zeros(world.declared.embodiment.base_actions)
+    return (np.concatenate([arms, base]) for arms in _DEMONSTRATORS[task.demonstrator](world))

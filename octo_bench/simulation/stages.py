@@ -6,11 +6,13 @@ from collections.abc import Callable
 
 import numpy as np
 
+from octo_bench.definitions import Stage
 from octo_bench.simulation.world import World
 
 _REACHED = 0.03
 _LIFTED = 0.03
 _ALIGNED = 0.02
+_TURNED = np.radians(30.0)
 
 
 class StageTracker:
@@ -19,13 +21,15 @@ class StageTracker:
     def __init__(self, world: World) -> None:
         """Begin at the state that `world` is in now."""
         self._world = world
-        self._start_height = world.thing(world.declared.task.object).position[2]
+        self._task = world.declared.task
+        self._start = world.thing(self._task.object) if self._task.object else None
+        self._dirt = len(world.dirt())
         self.furthest = "none"
         self._next = 0
 
     def update(self, succeeded: bool) -> None:
         """Take the present state into account; a success counts for all stages."""
-        stages = self._world.declared.task.stages
+        stages = self._task.stages
         if succeeded:
             self._next = len(stages)
         while self._next < len(stages) and _CHECKS[stages[self._next]](self):
@@ -37,30 +41,60 @@ class StageTracker:
         return self._world.thing(name).position
 
     def _reach(self) -> bool:
-        task = self._world.declared.task
-        gap = self._world.tool().position - self._position(task.object)
-        return bool(np.linalg.norm(gap) < _REACHED)
+        """The tool is at the object, or at some of the dirt."""
+        world = self._world
+        if self._task.object:
+            goals = self._position(self._task.object)[None]
+        else:
+            goals = world.dirt()
+        tools = [world.tool(arm).position for arm in range(self._task.arms)]
+        return any(
+            bool((np.linalg.norm(goals - position, axis=1) < _REACHED).any()) for position in tools
+        )
 
     def _grasp(self) -> bool:
-        return self._world.grasping(self._world.declared.task.object)
+        """Some arm holds the object."""
+        arms = range(self._task.arms)
+        return any(self._world.grasping(self._task.object, arm) for arm in arms)
+
+    def _grasp_both(self) -> bool:
+        """All arms hold the object."""
+        arms = range(self._task.arms)
+        return all(self._world.grasping(self._task.object, arm) for arm in arms)
+
+    def _hand_over(self) -> bool:
+        """The last arm holds the object."""
+        return self._world.grasping(self._task.object, self._task.arms - 1)
 
     def _lift(self) -> bool:
-        height = self._position(self._world.declared.task.object)[2]
-        return bool(height > self._start_height + _LIFTED)
+        height = self._position(self._task.object)[2]
+        return bool(height > self._start.position[2] + _LIFTED)
 
     def _align(self) -> bool:
-        task = self._world.declared.task
-        gap = self._position(task.object) - self._position(task.target)
+        gap = self._position(self._task.object) - self._position(self._task.target)
         return bool(np.linalg.norm(gap[:2]) < _ALIGNED and gap[2] > 0)
+
+    def _turn(self) -> bool:
+        """The object has been turned from where it was."""
+        turned = self._world.thing(self._task.object).rotation @ self._start.rotation.T
+        return bool(np.arccos(np.clip((np.trace(turned) - 1) / 2, -1, 1)) > _TURNED)
+
+    def _wipe(self) -> bool:
+        """Half of the dirt is gone."""
+        return len(self._world.dirt()) <= self._dirt / 2
 
     def _success(self) -> bool:
         return False  # `update` is told of it
 
 
-_CHECKS: dict[str, Callable[[StageTracker], bool]] = {
+_CHECKS: dict[Stage, Callable[[StageTracker], bool]] = {
     "reach": StageTracker._reach,
     "grasp": StageTracker._grasp,
+    "grasp_both": StageTracker._grasp_both,
+    "hand_over": StageTracker._hand_over,
     "lift": StageTracker._lift,
     "align": StageTracker._align,
+    "turn": StageTracker._turn,
+    "wipe": StageTracker._wipe,
     "success": StageTracker._success,
 }

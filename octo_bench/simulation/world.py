@@ -1,4 +1,4 @@
-"""A task on an arm, simulated by robosuite: the physics, its state, and what can be asked of it.
+"""A task on an embodiment, simulated by robosuite: the physics, its state, what can be asked of it.
 
 robosuite builds the model, places the objects and judges success; stepping and torques are
 ours, without robosuite's observables. Everything that robosuite draws at construction is drawn
@@ -9,22 +9,20 @@ alone.
 from __future__ import annotations
 
 import hashlib
-import logging
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import mujoco
 import numpy as np
 
-from octo_bench.definitions import Embodiment, Environment
+from octo_bench.definitions import ACTION_SIZE_PER_ARM, Arm, Environment
 from octo_bench.errors import BadDefinition
 from octo_bench.paths import definitions_root
+from octo_bench.simulation.construction import CONTROL_FREQUENCY, construct
 from octo_bench.simulation.control import OperationalSpaceControl
+from octo_bench.simulation.wiping import Wiping
 
 Control = Literal["fast", "stock"]
-
-CONTROL_FREQUENCY = 20
-_CONSTRUCTION_SEED = 20_251_101
 
 
 @dataclass(frozen=True)
@@ -38,35 +36,42 @@ class Pose:
 class World:
     """One robosuite simulation, stepped and read without its observables."""
 
-    def __init__(self, declared: Environment, control: Control = "fast") -> None:
+    def __init__(
+        self, declared: Environment, control: Control = "fast", **options: Any
+    ) -> None:
         """Build the simulation of `declared`; `control="stock"` keeps robosuite's own torques.
+
+        `options` are robosuite's own, such as cameras to compare with.
 
         Raises:
             BadDefinition: when robosuite has no such task or robot, or lacks the named pads.
+            MissingDependency: when the package that brings the robot is not installed.
         """
         self.declared = declared
         self._fast = control == "fast"
-        self._control: OperationalSpaceControl | None = None
-        self._suite = _construct(declared)
-        self._robot = self._suite.robots[0]
-        self._prefix = self._robot.gripper["right"].naming_prefix
-        self._pads = _pads(self._suite, declared.embodiment, self._prefix)
-        # robosuite asks this in its own success checks, with pad names that do not fit every arm.
-        self._suite._check_grasp = lambda gripper, object_geoms: self._grasps(object_geoms)
-        self._robot.init_qpos = np.array(declared.embodiment.initial_joints)
-        self._tool_site = self._robot.eef_site_id["right"]
-        yaw = np.radians(declared.embodiment.tool_yaw)
-        self._tool_turn = np.array(
-            [[np.cos(yaw), -np.sin(yaw), 0.0], [np.sin(yaw), np.cos(yaw), 0.0], [0.0, 0.0, 1.0]]
-        )
+        self._suite = construct(declared, **options)
         self._kinematics = mujoco.MjData(self.model)
+        self._hands = _hands(self._suite, declared, self._kinematics)
+        self._order = _action_order(self._suite.robots, self._hands, declared)
+        self._controls: list[OperationalSpaceControl] = []
+        # robosuite asks this in its own success checks, with pad names that do not fit every arm.
+        self._suite._check_grasp = self._robosuite_grasps
+        self._set_initial_joints()
+        self._noise = [dict(robot.initialization_noise) for robot in self._suite.robots]
         self._substeps = round(1 / CONTROL_FREQUENCY / self._suite.model_timestep)
         self._workspace = np.array(declared.task.workspace)
+        self._wiping = Wiping(self._suite) if declared.task.tool == "wiper" else None
+        self._extents: dict[str, np.ndarray] = {}
 
     @property
     def model(self) -> mujoco.MjModel:
         """The compiled model of the physics."""
         return self._suite.sim.model._model
+
+    @property
+    def data(self) -> mujoco.MjData:
+        """The present state of the physics, to look at."""
+        return self._suite.sim.data._data
 
     @property
     def qpos(self) -> np.ndarray:
@@ -80,22 +85,53 @@ class World:
 
     def reset(self, seed: int) -> None:
         """Start the episode that `seed` determines."""
-        generator = np.random.default_rng(seed)
-        self._suite.rng.bit_generator.state = generator.bit_generator.state
+        self._suite.rng.bit_generator.state = np.random.default_rng(seed).bit_generator.state
         self._suite.reset()
-        if self._fast:
-            self._control = OperationalSpaceControl(self._robot, "right")
+        self._begin()
+
+    def scene(self) -> np.ndarray:
+        """All that an episode starts from, (D,) float64.
+
+        Joint positions, joint velocities, and where the model has its bodies: some tasks place
+        fixed things (a door, dirt) in the model itself.
+        """
+        data, model = self._suite.sim.data._data, self.model
+        return np.concatenate(
+            [data.qpos, data.qvel, model.body_pos.ravel(), model.body_quat.ravel()]
+        )
+
+    def reset_to(self, scene: np.ndarray) -> None:
+        """Start an episode from a `scene()`; it goes on as the one that the scene is of."""
+        data, model = self._suite.sim.data._data, self.model
+        sizes = [model.nq, model.nv, model.body_pos.size, model.body_quat.size]
+        qpos, qvel, body_pos, body_quat = np.split(scene, np.cumsum(sizes)[:-1])
+        # The controllers hold on to where the arm is when robosuite resets it.
+        for robot in self._suite.robots:
+            robot.init_qpos = qpos[robot._ref_joint_pos_indexes]
+            robot.initialization_noise["magnitude"] = 0.0
+        self._suite.reset()
+        self._set_initial_joints()
+        for robot, noise in zip(self._suite.robots, self._noise, strict=True):
+            robot.initialization_noise.update(noise)
+        data.qpos[:], data.qvel[:] = qpos, qvel
+        model.body_pos[:] = body_pos.reshape(-1, 3)
+        model.body_quat[:] = body_quat.reshape(-1, 4)
+        self._begin()
 
     def step(self, action: np.ndarray) -> None:
         """Advance by one control step of 1/20 s under `action` (A,) in [-1, 1]."""
         model, data = self.model, self._suite.sim.data._data
+        command = self._command(action)
         for substep in range(self._substeps):
             mujoco.mj_step1(model, data)
-            if substep == 0 or self._control is None:
-                self._suite._pre_action(action, policy_step=substep == 0)
+            if substep == 0 or not self._fast:
+                self._suite._pre_action(command, policy_step=substep == 0)
             else:
-                self._control.apply()
+                for control in self._controls:
+                    control.apply()
             mujoco.mj_step2(model, data)
+        if self._wiping is not None:
+            self._wiping.update()
 
     def state(self) -> np.ndarray:
         """The simulation's state, [time, qpos, qvel] as robosuite flattens it, float64."""
@@ -107,35 +143,56 @@ class World:
         self._suite.sim.forward()
 
     def state_sha256(self) -> str:
-        """Hex SHA-256 of positions and velocities (little-endian float64)."""
-        return hashlib.sha256(self.state()[1:].astype("<f8").tobytes()).hexdigest()
+        """Hex SHA-256 of the scene (little-endian float64)."""
+        return hashlib.sha256(self.scene().astype("<f8").tobytes()).hexdigest()
 
     def succeeded(self) -> bool:
         """Whether the task is done now, as robosuite defines it."""
         return bool(self._suite._check_success())
 
-    def tool(self) -> Pose:
+    def tool(self, arm: int = 0) -> Pose:
         """The canonical tool frame at the grip site: z along the approach, y along the opening."""
-        rotation = self._fresh().site_xmat[self._tool_site].reshape(3, 3) @ self._tool_turn
-        return Pose(self._kinematics.site_xpos[self._tool_site].copy(), rotation)
+        hand = self._hands[arm]
+        rotation = self._fresh().site_xmat[hand.site].reshape(3, 3) @ hand.turn
+        return Pose(self._kinematics.site_xpos[hand.site].copy(), rotation)
 
-    def opening(self) -> float:
-        """The gripper's opening, 0 closed to 1 open."""
+    def opening(self, arm: int = 0) -> float:
+        """The gripper's opening, 0 closed to 1 open; 0 for a tool that does not open."""
+        hand = self._hands[arm]
+        if not hand.pads:
+            return 0.0
         data = self._fresh()
-        left, right = (data.geom_xpos[pads].mean(axis=0) for pads in self._pads)
-        gripper = self.declared.embodiment.gripper
+        left, right = (data.geom_xpos[pads].mean(axis=0) for pads in hand.pads)
+        gripper = hand.arm.gripper
         opening = (np.linalg.norm(left - right) - gripper.closed) / (gripper.open - gripper.closed)
         return float(np.clip(opening, 0.0, 1.0))
 
     def thing(self, name: str) -> Pose:
-        """The pose of one of the task's objects, by its name in robosuite."""
-        body = self.model.body(getattr(self._suite, name).root_body).id
-        data = self._fresh()
-        return Pose(data.xpos[body].copy(), data.xmat[body].reshape(3, 3).copy())
+        """The pose of one of the task's things, an object, body or site, by robosuite's name.
 
-    def grasping(self, name: str) -> bool:
-        """Whether both finger pads touch the object of this name."""
-        return self._grasps(getattr(self._suite, name))
+        Raises:
+            BadDefinition: when the task has nothing of that name.
+        """
+        kind, index = self._find(name)
+        data = self._fresh()
+        if kind == "body":
+            return Pose(data.xpos[index].copy(), data.xmat[index].reshape(3, 3).copy())
+        return Pose(data.site_xpos[index].copy(), data.site_xmat[index].reshape(3, 3).copy())
+
+    def extent(self, name: str) -> np.ndarray:
+        """The box around an object's collision geoms in its own frame: low and high, (2, 3) m."""
+        if name not in self._extents:
+            self._extents[name] = _extent(self.model, _objects(self._suite)[name].contact_geoms)
+        return self._extents[name]
+
+    def grasping(self, name: str, arm: int = 0) -> bool:
+        """Whether both finger pads of an arm touch the object of this name."""
+        named = _objects(self._suite)[name]
+        return self._grasps(self._hands[arm], named.contact_geoms)
+
+    def dirt(self) -> np.ndarray:
+        """Where there is still dirt to wipe, (n, 3) metres in the world; empty if none ever was."""
+        return np.empty((0, 3)) if self._wiping is None else self._wiping.remaining()
 
     def model_xml(self) -> str:
         """The model as MuJoCo XML, as robomimic wants to find it in a file."""
@@ -145,8 +202,62 @@ class World:
         """Free the simulation."""
         self._suite.close()
 
-    def _grasps(self, thing) -> bool:
-        geoms = [self.model.geom(name).id for name in thing.contact_geoms]
+    def _begin(self) -> None:
+        """What a start from a seed and one from a scene have in common."""
+        data = self._suite.sim.data._data
+        # The solver starts from here; left as it is, it would depend on the episode before.
+        data.qacc_warmstart[:] = 0.0
+        mujoco.mj_forward(self.model, data)
+        if self._fast:
+            # robosuite makes new controllers at each reset.
+            self._controls = [
+                OperationalSpaceControl(hand.robot, hand.side) for hand in self._hands
+            ]
+
+    def _set_initial_joints(self) -> None:
+        for robot in self._suite.robots:
+            joints = [hand.arm.initial_joints for hand in self._hands if hand.robot is robot]
+            robot.init_qpos = np.concatenate(joints)
+
+    def _command(self, action: np.ndarray) -> np.ndarray:
+        """Our action (A,) as robosuite's: base axes of each arm, and its order of entries."""
+        action = np.array(action, np.float64)
+        for number, hand in enumerate(self._hands):
+            if hand.base is not None:
+                entries = action[ACTION_SIZE_PER_ARM * number :][:6].reshape(2, 3)
+                entries[:] = entries @ hand.base
+        return action[self._order]
+
+    def _find(self, name: str) -> tuple[Literal["body", "site"], int]:
+        objects = _objects(self._suite)
+        if name in objects:
+            return "body", self.model.body(objects[name].root_body).id
+        for kind, number in (
+            ("body", mujoco.mjtObj.mjOBJ_BODY),
+            ("site", mujoco.mjtObj.mjOBJ_SITE),
+        ):
+            index = mujoco.mj_name2id(self.model, number, name)
+            if index >= 0:
+                return kind, index
+        path = definitions_root() / "tasks" / f"{self.declared.task.name}.toml"
+        known = ", ".join(sorted(objects))
+        raise BadDefinition(path, f"the task has no '{name}'", f"its objects are {known}")
+
+    def _robosuite_grasps(self, gripper: Any, object_geoms: Any) -> bool:
+        """robosuite's `_check_grasp`, which is asked about a gripper, or a robot's all of them."""
+        asked = list(gripper.values()) if isinstance(gripper, dict) else [gripper]
+        geoms = getattr(object_geoms, "contact_geoms", object_geoms)
+        geoms = [geoms] if isinstance(geoms, str) else geoms
+        return any(
+            self._grasps(hand, geoms)
+            for hand in self._hands
+            if hand.robot.gripper[hand.side] in asked
+        )
+
+    def _grasps(self, hand: _Hand, geom_names: list[str]) -> bool:
+        if not hand.pads:
+            return False
+        geoms = [self.model.geom(name).id for name in geom_names]
         first, second = self._suite.sim.data._data.contact.geom.T
         return all(
             bool(
@@ -155,7 +266,7 @@ class World:
                     | (np.isin(first, geoms) & np.isin(second, pads))
                 ).any()
             )
-            for pads in self._pads
+            for pads in hand.pads
         )
 
     def _fresh(self) -> mujoco.MjData:
@@ -165,49 +276,109 @@ class World:
         return self._kinematics
 
 
-def _construct(declared: Environment):
-    logging.disable(logging.WARNING)  # robosuite warns of what we do not use
-    import robosuite
-    from robosuite.controllers import load_composite_controller_config
-    from robosuite.environments.base import REGISTERED_ENVS
-    from robosuite.robots import ROBOT_CLASS_MAPPING
+@dataclass(frozen=True)
+class _Hand:
+    """One arm in the simulation.
 
-    logging.disable(logging.NOTSET)
-    logging.getLogger("robosuite_logs").setLevel(logging.ERROR)
+    `site` is its grip site and `turn` (3, 3) leads from there to the canonical tool frame; `pads`
+    are the geoms of the left and the right finger pads, empty for a wiper; `base` (3, 3) are the
+    base's axes in the world, None where they are the world's own.
+    """
 
-    task, arm = declared.task, declared.embodiment
-    for kind, name, wanted, known in (
-        ("tasks", task.name, task.robosuite, REGISTERED_ENVS),
-        ("embodiments", arm.name, arm.robot, ROBOT_CLASS_MAPPING),
-    ):
-        if wanted not in known:
-            path = definitions_root() / kind / f"{name}.toml"
-            raise BadDefinition(
-                path, f"robosuite has no '{wanted}'", f"use one of {', '.join(sorted(known))}"
-            )
-    controller = load_composite_controller_config(controller="BASIC")
-    controller["body_parts"] = {"right": controller["body_parts"]["right"]}
-    return robosuite.make(
-        task.robosuite,
-        robots=arm.robot,
-        controller_configs=controller,
-        has_renderer=False,
-        has_offscreen_renderer=False,
-        use_camera_obs=False,
-        use_object_obs=False,
-        control_freq=CONTROL_FREQUENCY,
-        ignore_done=True,
-        hard_reset=False,
-        seed=_CONSTRUCTION_SEED,
-    )
+    robot: Any
+    side: str
+    arm: Arm
+    site: int
+    turn: np.ndarray
+    pads: tuple[np.ndarray, ...]
+    base: np.ndarray | None
 
 
-def _pads(suite, arm: Embodiment, prefix: str) -> tuple[np.ndarray, np.ndarray]:
+def _hands(suite: Any, declared: Environment, kinematics: mujoco.MjData) -> tuple[_Hand, ...]:
+    model = suite.sim.model._model
+    sides = [(robot, side) for robot in suite.robots for side in robot.arms]
+    for (robot, side), arm in zip(sides, declared.embodiment.arms, strict=True):
+        joints = _joints_of(robot, side)
+        kinematics.qpos[joints] = arm.initial_joints
+    mujoco.mj_kinematics(model, kinematics)
+    hands = []
+    for (robot, side), arm in zip(sides, declared.embodiment.arms, strict=True):
+        site = robot.eef_site_id[side]
+        yaw = np.radians(arm.tool_yaw)
+        pads = ()
+        if declared.task.tool == "wiper":
+            # The wiper is mounted along the hand's axes: the quarter turn that faces forward.
+            x, y = kinematics.site_xmat[site].reshape(3, 3)[0, :2]
+            yaw = np.round(np.arctan2(y, x) / (np.pi / 2)) * (np.pi / 2)
+        else:
+            pads = _pads(suite, declared, arm, robot.gripper[side].naming_prefix)
+        turn = np.array(
+            [[np.cos(yaw), -np.sin(yaw), 0.0], [np.sin(yaw), np.cos(yaw), 0.0], [0.0, 0.0, 1.0]]
+        )
+        base = robot.base_ori.copy()
+        own_axes = None if np.allclose(base, np.eye(3), atol=1e-9) else base
+        hands.append(_Hand(robot, side, arm, site, turn, pads, own_axes))
+    return tuple(hands)
+
+
+def _joints_of(robot: Any, side: str) -> np.ndarray:
+    """Addresses in qpos of an arm's joints; robosuite lists the right arm's first."""
+    split = robot._joint_split_idx
+    joints = robot._ref_joint_pos_indexes
+    return np.array(joints[:split] if side == "right" else joints[split:])
+
+
+def _action_order(robots: Any, hands: tuple[_Hand, ...], declared: Environment) -> np.ndarray:
+    """For each entry of robosuite's action, the entry of ours."""
+    order: list[int] = []
+    base = iter(range(ACTION_SIZE_PER_ARM * len(hands), declared.action_size))
+    for robot in robots:
+        own = {hand.side: number for number, hand in enumerate(hands) if hand.robot is robot}
+        indices = robot.composite_controller._action_split_indexes
+        mapped = [-1] * robot.action_dim
+        for part, (start, stop) in indices.items():
+            side = part.removesuffix("_gripper")
+            if side not in own:
+                continue
+            first = ACTION_SIZE_PER_ARM * own[side]
+            is_gripper = part != side
+            for entry in range(start, stop):
+                mapped[entry] = first + 6 if is_gripper else first + entry - start
+        order += [next(base) if entry < 0 else entry for entry in mapped]
+    return np.array(order)
+
+
+def _objects(suite: Any) -> dict[str, Any]:
+    """The task's objects: by the suite's own attribute, and by the object's name."""
+    found = {name: value for name, value in vars(suite).items() if hasattr(value, "root_body")}
+    for group in ("objects", "visual_objects", "nuts"):
+        found.update({each.name: each for each in getattr(suite, group, ())})
+    return found
+
+
+def _extent(model: mujoco.MjModel, geom_names: list[str]) -> np.ndarray:
+    """Low and high corner (2, 3) of the geoms' own boxes, in the frame of their body."""
+    corners = np.array(np.meshgrid([-1, 1], [-1, 1], [-1, 1])).reshape(3, -1).T
+    points = []
+    for name in geom_names:
+        geom = model.geom(name)
+        rotation = np.empty(9)
+        mujoco.mju_quat2Mat(rotation, geom.quat)
+        box = model.geom_aabb[geom.id]
+        local = box[:3] + corners * box[3:]
+        points.append(geom.pos + local @ rotation.reshape(3, 3).T)
+    stacked = np.concatenate(points)
+    return np.stack([stacked.min(axis=0), stacked.max(axis=0)])
+
+
+def _pads(
+    suite: Any, declared: Environment, arm: Arm, prefix: str
+) -> tuple[np.ndarray, np.ndarray]:
     model = suite.sim.model._model
     names = {model.geom(geom).name for geom in range(model.ngeom)}
     for pad in (*arm.gripper.left_pads, *arm.gripper.right_pads):
         if prefix + pad not in names:
-            path = definitions_root() / "embodiments" / f"{arm.name}.toml"
+            path = definitions_root() / "embodiments" / f"{declared.embodiment.name}.toml"
             own = sorted(name.removeprefix(prefix) for name in names if name.startswith(prefix))
             raise BadDefinition(path, f"no geom '{pad}'", f"the gripper has {', '.join(own)}")
     sides = (arm.gripper.left_pads, arm.gripper.right_pads)

@@ -1,0 +1,45 @@
+"""The demonstrator that sorts a thing from the tray into its bin."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from octo_bench.experts.grasping import carry, grasp, let_go, raise_to
+from octo_bench.experts.motions import Motion
+from octo_bench.simulation.world import World
+
+_WALL = 0.12
+_CLEARANCE = 0.04
+_DROP = 0.02
+
+
+def place_in_bin(world: World) -> Motion:
+    """Grasp the thing, carry it over the walls to its place, let go; again when it slips."""
+    task = world.declared.task
+    floor = world.workspace[2]
+    while True:
+        yield from grasp(world, task.object)
+        hangs = world.tool().position[2] - _bottom(world, task.object)
+        yield from raise_to(world, floor + _WALL + _CLEARANCE + hangs)
+        if not world.grasping(task.object):
+            continue
+        rises = world.thing(task.object).position[2] - _bottom(world, task.object)
+
+        def above(height: float, rises: float = rises) -> np.ndarray:
+            place = world.thing(task.target).position
+            return np.array([place[0], place[1], floor + height + rises])
+
+        yield from carry(world, task.object, lambda: above(_WALL + _CLEARANCE), tolerance=0.03)
+        if not world.grasping(task.object):
+            continue
+        yield from carry(
+            world, task.object, lambda: above(0.02 + _DROP), tolerance=0.02, patience=25
+        )
+        yield from let_go(world)
+
+
+def _bottom(world: World, name: str) -> float:
+    """The height (m) of a thing's lowest point."""
+    thing, extent = world.thing(name), world.extent(name)
+    centre = thing.position + thing.rotation @ extent.mean(axis=0)
+    return float(centre[2] - np.abs(thing.rotation[2]) @ np.ptp(extent, axis=0) / 2)

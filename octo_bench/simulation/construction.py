@@ -1,0 +1,89 @@
+"""Building robosuite's environment for a declared pair of task and embodiment."""
+
+from __future__ import annotations
+
+import importlib
+import logging
+from typing import Any
+
+from octo_bench.definitions import Environment
+from octo_bench.errors import BadDefinition, MissingDependency
+from octo_bench.paths import definitions_root
+
+CONTROL_FREQUENCY = 20
+_CONSTRUCTION_SEED = 20_251_101
+
+
+def construct(declared: Environment, **options: Any) -> Any:
+    """robosuite's environment, with nothing to render and operational-space control of all arms.
+
+    `options` are robosuite's own and come before what is set here.
+
+    Raises:
+        BadDefinition: when robosuite has no such task or robot.
+        MissingDependency: when the package that brings the robot is not installed.
+    """
+    logging.disable(logging.WARNING)  # robosuite warns of what we do not use
+    import robosuite
+    from robosuite.environments.base import REGISTERED_ENVS
+    from robosuite.robots import ROBOT_CLASS_MAPPING
+
+    logging.disable(logging.NOTSET)
+    logging.getLogger("robosuite_logs").setLevel(logging.ERROR)
+
+    task, embodiment = declared.task, declared.embodiment
+    if embodiment.package:
+        _import_robots(embodiment.package, embodiment.name)
+    for kind, name, wanted, known in (
+        ("tasks", task.name, task.robosuite, REGISTERED_ENVS),
+        *(
+            ("embodiments", embodiment.name, each, ROBOT_CLASS_MAPPING)
+            for each in embodiment.robots
+        ),
+    ):
+        if wanted not in known:
+            path = definitions_root() / kind / f"{name}.toml"
+            raise BadDefinition(
+                path, f"robosuite has no '{wanted}'", f"use one of {', '.join(sorted(known))}"
+            )
+    settings = {
+        "robots": list(embodiment.robots),
+        "controller_configs": [
+            _controllers(robot, embodiment.base_actions) for robot in embodiment.robots
+        ],
+        "has_renderer": False,
+        "has_offscreen_renderer": False,
+        "use_camera_obs": False,
+        "use_object_obs": False,
+        "control_freq": CONTROL_FREQUENCY,
+        "ignore_done": True,
+        "hard_reset": False,
+        "seed": _CONSTRUCTION_SEED,
+    }
+    return robosuite.make(task.robosuite, **{**settings, **options})
+
+
+def _controllers(robot: str, base_actions: int) -> dict[str, Any]:
+    """robosuite's operational-space control of the robot's arms; with a mobile base, its own."""
+    from robosuite.controllers import load_composite_controller_config
+    from robosuite.models.robots.robot_model import REGISTERED_ROBOTS
+
+    if base_actions:
+        return load_composite_controller_config(robot=robot)
+    controllers = load_composite_controller_config(controller="BASIC")
+    arms = REGISTERED_ROBOTS[robot].arms
+    controllers["body_parts"] = {arm: controllers["body_parts"][arm] for arm in arms}
+    return controllers
+
+
+def _import_robots(package: str, embodiment: str) -> None:
+    try:
+        importlib.import_module(package)
+    except ModuleNotFoundError as missing:
+        if missing.name != package:
+            raise
+        path = definitions_root() / "embodiments" / f"{embodiment}.toml"
+        raise MissingDependency(
+            f"{path}: the robot is in the package '{package}', which is not installed; "
+            "run: pip install 'octo-bench[arms]'"
+        ) from missing
