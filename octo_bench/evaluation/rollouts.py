@@ -67,7 +67,7 @@ def evaluate(
         UnknownName, BadCheckpoint: when the environment or the policy cannot be had.
     """
     declared = environment(env_id)
-    load_agent(policy, declared.embodiment.name)  # a mistake shows here, not in a worker
+    load_agent(policy, declared)  # a mistake shows here, not in a worker
     shares = [
         range(start, min(start + _EPISODES_PER_SHARE, first_episode + episodes))
         for start in range(first_episode, first_episode + episodes, _EPISODES_PER_SHARE)
@@ -219,7 +219,7 @@ def _roll_share(
 ) -> list[EpisodeRecord]:
     torch.set_num_threads(1)  # a process keeps to its core
     declared = environment(env_id)
-    agent = load_agent(policy, declared.embodiment.name)
+    agent = load_agent(policy, declared)
     environments = _environments(declared.id, agent.wants_images, min(SLOTS, len(numbers)))
     return [
         replace(record, policy=policy, **asdict(labels))
