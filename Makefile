@@ -20,9 +20,12 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
+# robomimic, whose data set class reads our files in a test, comes without its dependencies: we have
+# them all but egl_probe, which needs CMake and looks for GPUs.
 $(INSTALLED): pyproject.toml setup.py constraints.txt | system
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[test]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[arms,test]'
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps robomimic
 	touch $@
 
 # What pip cannot bring: a software renderer, and a compiler for one dependency (evdev).

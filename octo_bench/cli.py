@@ -20,10 +20,12 @@ from rich.table import Table
 
 from octo_bench.errors import OctoBenchError
 
+FAILED = 1
 INTERRUPTED = 130
 UNFIT = 4
 
 _CORES = os.cpu_count() or 1
+_WIDE = 240
 
 # A study with more than this share of infrastructure errors says nothing.
 _TOLERATED_ERRORS = 0.05
@@ -53,15 +55,41 @@ Policy = Annotated[
         help="A name under policies/, a folder, a Hugging Face Hub id, `random` or `expert`.",
     ),
 ]
+SuiteName = Annotated[
+    str, typer.Option(metavar="SUITE", help="A perturbation, a name under envs/suites/.")
+]
+SuiteLevel = Annotated[int, typer.Option(help="How much of it, from 1.")]
 Workers = Annotated[int, typer.Option(min=1, help="Processes to work in, one a core at best.")]
+EnvIds = Annotated[
+    list[str] | None,
+    typer.Option("--env", metavar="ENV", help="An environment id; repeat it for more."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
 
 @app.command()
-def envs(as_json: AsJson = False) -> None:
+def envs(
+    render: Annotated[
+        Path | None,
+        typer.Option(metavar="SHEET.png", help="Draw them all on one sheet instead."),
+    ] = None,
+    beside_stock: Annotated[
+        bool, typer.Option("--beside-stock", help="With --render: beside robosuite's own look.")
+    ] = False,
+    env: EnvIds = None,
+    as_json: AsJson = False,
+) -> None:
     """List the environments: every declared task on every declared arm."""
-    from octo_bench.definitions import environments
+    from octo_bench.definitions import environment, environments
 
+    chosen = [environment(name) for name in env] if env else environments()
+    if render is not None:
+        from octo_bench.reports.contact_sheet import draw_beside_stock, draw_contact_sheet
+
+        draw = draw_beside_stock if beside_stock else draw_contact_sheet
+        draw(chosen, render)
+        print(f"{render}: {len(chosen)} environments")
+        return
     rows = [
         {
             "id": declared.id,
@@ -70,7 +98,7 @@ def envs(as_json: AsJson = False) -> None:
             "horizon": declared.task.horizon,
             "action_size": declared.action_size,
         }
-        for declared in environments()
+        for declared in chosen
     ]
     _print_rows(rows, as_json)
 
@@ -164,6 +192,8 @@ def evaluate(
     seed: Annotated[
         int, typer.Option(min=0, help="Study seed; the same one, the same states.")
     ] = 0,
+    suite: SuiteName = "",
+    level: SuiteLevel = 1,
     workers: Workers = 1,
 ) -> None:
     """Roll out a policy and print its success rate with a 95 % interval."""
@@ -171,7 +201,9 @@ def evaluate(
     from octo_bench.evaluation.rollouts import evaluate as evaluate_policy
     from octo_bench.reports.table import summarise
 
-    records = evaluate_policy(policy, env, episodes, workers=workers, study_seed=seed)
+    records = evaluate_policy(
+        policy, env, episodes, workers=workers, study_seed=seed, suite=suite, level=level
+    )
     write_records(records, out)
     (row,) = summarise(records, {})
     print(
@@ -188,13 +220,137 @@ def watch(
     out: Annotated[Path, typer.Option(help="Film (.mp4, .gif) or strip of pictures (.png).")],
     episode: Annotated[int, typer.Option(min=0, help="Number of the episode.")] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Study seed, as for `evaluate`.")] = 0,
+    suite: SuiteName = "",
+    level: SuiteLevel = 1,
 ) -> None:
     """Roll out one episode, the same as `evaluate` does, and write what the front camera saw."""
     from octo_bench.evaluation.films import watch as watch_episode
 
-    record = watch_episode(policy, env, episode, out, seed)
+    record = watch_episode(policy, env, episode, out, seed, suite, level)
     outcome = "success" if record.success_once else f"got as far as '{record.furthest_stage}'"
     print(f"{out}: {outcome} after {record.steps} steps")
+
+
+@app.command()
+def speed(
+    simulation: Annotated[
+        bool,
+        typer.Option("--simulation", help="Measure simulation beside stock robosuite."),
+    ] = False,
+    env: EnvIds = None,
+    steps: Annotated[int, typer.Option(min=1, help="Control steps that a turn times.")] = 30,
+    repeats: Annotated[int, typer.Option(min=1, help="Turns of each side; medians count.")] = 5,
+    out: Annotated[Path | None, typer.Option(help="JSON file to write it all to.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure how fast simulation is: control steps with two 96 px cameras, and what they take.
+
+    Times are milliseconds a control step, ours / stock robosuite's.
+    """
+    if not simulation:
+        raise typer.BadParameter("say what to measure: --simulation")
+    from octo_bench.evaluation.speed import (
+        DEFAULT_ENVIRONMENTS,
+        as_table,
+        measure_simulation,
+        write_speed,
+    )
+
+    speeds = measure_simulation(env or DEFAULT_ENVIRONMENTS, steps=steps, repeats=repeats)
+    if out is not None:
+        write_speed(speeds, out)
+    rows = [dataclasses.asdict(each) for each in speeds]
+    _print_rows(rows if as_json else as_table(speeds), as_json)
+
+
+@app.command()
+def freeze(
+    envs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="ENV...", help="Environment ids; all that are supported if none."),
+    ] = None,
+    states: Annotated[int, typer.Option(min=1, help="Initial states of each.")] = 200,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder to write to; beside the declarations if not given."),
+    ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Make anew what is there, too; it comes out the same.")
+    ] = False,
+    workers: Workers = 1,
+) -> None:
+    """Freeze the initial states that evaluation starts from, with their SHA-256 sums.
+
+    What is there and intact is kept, so that a freeze that was stopped goes on.
+    """
+    from octo_bench.definitions import environments
+    from octo_bench.simulation.initial_states import freeze as freeze_states
+
+    env_ids = envs or [declared.id for declared in environments()]
+    made = freeze_states(env_ids, out, states=states, workers=workers, again=again)
+    print(f"{made} banks made, {len(env_ids) - made} were there")
+
+
+@app.command()
+def verify(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="FILE...", help="Demonstration files to replay."),
+    ] = None,
+    determinism: Annotated[
+        bool,
+        typer.Option(
+            "--determinism",
+            help="Roll out the same episodes in several ways and compare all states and frames.",
+        ),
+    ] = False,
+    env: EnvIds = None,
+    policy: Annotated[
+        str, typer.Option(metavar="POLICY", help="Who acts, with --determinism.")
+    ] = "expert",
+    episodes: Annotated[
+        int, typer.Option(min=1, help="Episodes in each environment, with --determinism.")
+    ] = 4,
+    as_json: AsJson = False,
+) -> None:
+    """Check the frozen initial states against their SHA-256 sums.
+
+    Or, when files are given, that each demonstration in them replays as recorded and succeeds;
+    or determinism itself.
+
+    Exits with 1 when something is not as it should be, a line for each.
+    """
+    if files:
+        from octo_bench.demonstrations.replaying import replay
+
+        replays = [(str(file), each) for file in files for each in replay(file)]
+        _print_rows([{"file": file, **dataclasses.asdict(each)} for file, each in replays], as_json)
+        problems = [f"{file}: {each}" for file, each in replays if not each.agrees]
+    elif determinism:
+        from octo_bench.evaluation.determinism import (
+            DEFAULT_ENVIRONMENTS,
+            as_table,
+            check_determinism,
+        )
+
+        ways = check_determinism(env or DEFAULT_ENVIRONMENTS, policy=policy, episodes=episodes)
+        rows = [dataclasses.asdict(way) for way in ways]
+        _print_rows(rows if as_json else as_table(ways), as_json)
+        problems = [line for way in ways for line in way.differences]
+    else:
+        from octo_bench.simulation.initial_states import check_all_sums
+
+        folders = check_all_sums()
+        rows = [{**dataclasses.asdict(each), "folder": str(each.folder)} for each in folders]
+        if as_json:
+            _print_rows(rows, as_json)
+        problems = [line for each in folders for line in each.problems]
+        for each in folders if not as_json else ():
+            print(f"{each.folder}: {each.intact} of {each.files} banks are as they were frozen")
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    if problems:
+        raise typer.Exit(FAILED)
 
 
 @app.command()
@@ -277,4 +433,5 @@ def _print_rows(rows: Sequence[dict[str, object]], as_json: bool) -> None:
         table = Table(*rows[0], box=None)
         for row in rows:
             table.add_row(*(escape(str(value)) for value in row.values()))
-        Console().print(table)
+        # Lines are kept whole where a program reads them.
+        Console(width=None if sys.stdout.isatty() else _WIDE).print(table)

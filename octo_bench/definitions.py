@@ -46,11 +46,14 @@ class Arm:
     `initial_joints` (rad) is its posture at the start of an episode, before noise: all arms start
     with the tool at the same pose. `tool_yaw` (degrees) turns robosuite's grip site about the
     approach axis into the canonical tool frame: z along the approach, y along the opening.
+    `tool_offset` (metres) is from there along the approach to between the finger pads, for
+    grippers whose grip site is elsewhere.
     """
 
     initial_joints: tuple[float, ...]
     tool_yaw: float
     gripper: Gripper
+    tool_offset: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -67,7 +70,10 @@ class Embodiment:
 
     `robots` are robosuite's, `arms` theirs in the order of the action. `package` is the Python
     package that brings the robots, where robosuite itself does not. A mobile base adds
-    `base_actions` entries to the action, as robosuite's own mobile base takes them.
+    `base_actions` entries to the action: its x, y and yaw, its column's height, and above 0 for
+    the arm to keep its goal while the base moves. `base_shift` (metres) moves a robot that is too
+    short to reach from where robosuite mounts it. `rubbing` are collision geoms that touch the
+    robot's own base and hold its first joint by friction; they are left out of collisions.
     """
 
     name: str
@@ -75,6 +81,8 @@ class Embodiment:
     arms: tuple[Arm, ...]
     package: str = ""
     base_actions: int = 0
+    base_shift: Vector = (0.0, 0.0, 0.0)
+    rubbing: tuple[str, ...] = ()
     unsupported: tuple[Unsupported, ...] = ()
 
 
@@ -184,6 +192,12 @@ def environment_ids() -> tuple[str, ...]:
     )
 
 
+def roots() -> list[Path]:
+    """The folders of declarations: the shipped one, then those of `OCTO_BENCH_ENVS`."""
+    own = os.environ.get("OCTO_BENCH_ENVS", "")
+    return [definitions_root(), *(Path(folder) for folder in own.split(os.pathsep) if folder)]
+
+
 def _number_of_arms(path: Path) -> int:
     """How many arms a task takes or an embodiment has; 1 where the file does not say."""
     try:
@@ -194,9 +208,7 @@ def _number_of_arms(path: Path) -> int:
 
 
 def _files(kind: str) -> list[Path]:
-    own = os.environ.get("OCTO_BENCH_ENVS", "")
-    roots = [definitions_root(), *(Path(folder) for folder in own.split(os.pathsep) if folder)]
-    return [path for root in roots for path in sorted((root / kind).glob("*.toml"))]
+    return [path for root in roots() for path in sorted((root / kind).glob("*.toml"))]
 
 
 def _read_all(kind: str, declared: type) -> list:

@@ -47,6 +47,25 @@ class BadDefinition(BadFile):
     """An embodiment, task or suite file under `envs/`."""
 
 
+class BadInitialStates(BadFile):
+    """A file of frozen initial states, or the list of their hashes."""
+
+
+class UnknownInitialState(OctoBenchError):
+    """A number beyond the initial states that are frozen, or an environment without any."""
+
+
+class UnknownLevel(OctoBenchError):
+    """A level that a suite does not have."""
+
+    def __init__(self, suite: str, level: int, levels: int) -> None:
+        super().__init__(suite, level, levels)
+
+    def __str__(self) -> str:
+        suite, level, levels = self.args
+        return f"suite '{suite}' has no level {level}; use 1 to {levels}"
+
+
 class BadDemonstrations(BadFile):
     """A demonstration file."""
 

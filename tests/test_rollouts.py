@@ -17,7 +17,8 @@ from octo_bench.evaluation.records import (
     read_records,
     write_records,
 )
-from octo_bench.evaluation.rollouts import SLOTS, environment_seed, evaluate
+from octo_bench.evaluation.rollouts import SLOTS, evaluate
+from octo_bench.simulation.initial_states import environment_seed
 
 LIFT = "octo_bench/Lift-Panda-v0"
 

@@ -28,6 +28,7 @@ from octo_bench.demonstrations.dataset import FORMAT, IMAGES, demo_names
 from octo_bench.errors import BadDemonstrations
 from octo_bench.experts.demonstrators import demonstrate
 from octo_bench.files import explain_full_disk
+from octo_bench.simulation.construction import robosuite_settings
 from octo_bench.simulation.environment import OctoBenchEnvironment
 
 NOISE = 0.15
@@ -181,7 +182,7 @@ def _write_header(file: h5py.File, env_id: str, first_seed: int) -> None:
         "env_name": declared.task.robosuite,
         "env_version": importlib.metadata.version("robosuite"),
         "type": 1,  # robomimic's EnvType.ROBOSUITE_TYPE
-        "env_kwargs": {"robots": list(declared.embodiment.robots)},
+        "env_kwargs": robosuite_settings(declared),
     }
     file.create_group("data").attrs.update(
         format=FORMAT,

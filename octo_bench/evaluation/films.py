@@ -22,7 +22,15 @@ STRIP_PICTURES = 6
 FORMATS = (".mp4", ".gif", ".png")
 
 
-def watch(policy: str, env_id: str, episode: int, out: Path, study_seed: int = 0) -> EpisodeRecord:
+def watch(
+    policy: str,
+    env_id: str,
+    episode: int,
+    out: Path,
+    study_seed: int = 0,
+    suite: str = "",
+    level: int = 1,
+) -> EpisodeRecord:
     """Roll out one episode, the same as `evaluate` does, and write what the front camera saw.
 
     Args:
@@ -30,7 +38,7 @@ def watch(policy: str, env_id: str, episode: int, out: Path, study_seed: int = 0
         env_id: the environment.
         episode: its number.
         out: a film (.mp4, .gif), or a strip of pictures from start to end (.png).
-        study_seed: as for `evaluate`.
+        study_seed, suite, level: as for `evaluate`.
 
     Raises:
         BadFile: for another kind of file.
@@ -39,7 +47,13 @@ def watch(policy: str, env_id: str, episode: int, out: Path, study_seed: int = 0
         raise BadFile(out, "is no kind of film or picture", f"use one of {', '.join(FORMATS)}")
     declared = environment(env_id)
     agent = load_agent(policy, declared)
-    filmed = _FilmedEnvironment(declared.id, images=agent.wants_images, render_mode="rgb_array")
+    filmed = _FilmedEnvironment(
+        declared.id,
+        images=agent.wants_images,
+        render_mode="rgb_array",
+        suite=suite,
+        level=level,
+    )
     (record,) = roll_out(agent, [filmed], [episode], study_seed)
     with atomic_path(out) as temporary:
         temporary.write_bytes(_encoded(filmed.frames, out.suffix))

@@ -34,7 +34,7 @@ class EpisodeRecord:
     its end; `latency_ms_p50` is the median time of one batched query of the policy;
     `action_jerk` is the mean length of the second difference of the commanded translation, in
     action units a step; `error` names what broke the episode off, which then counts neither as
-    success nor as failure.
+    success nor as failure. `suite` and `level` name the perturbation, "" and 0 if there was none.
     """
 
     env_id: str
@@ -55,7 +55,12 @@ class EpisodeRecord:
     latency_ms_p50: float
     action_jerk: float
     error: str
+    suite: str = ""
+    level: int = 0
 
+
+_ADDED_COLUMNS = ("suite", "level")
+"""Columns that files of the first version do not have."""
 
 _TYPES = {"str": pyarrow.string(), "int": pyarrow.int64(), "bool": pyarrow.bool_()}
 _SCHEMA = pyarrow.schema(
@@ -92,10 +97,12 @@ def read_records(path: Path) -> list[EpisodeRecord]:
     except (pyarrow.ArrowInvalid, OSError) as broken:
         raise BadRecords(path, "is no readable Parquet file", mend) from broken
     missing = [name for name in _SCHEMA.names if name not in table.schema.names]
-    if missing:
-        raise BadRecords(path, f"has no column '{missing[0]}'", mend)
+    needed = [name for name in missing if name not in _ADDED_COLUMNS]
+    if needed:
+        raise BadRecords(path, f"has no column '{needed[0]}'", mend)
+    known = pyarrow.schema([field for field in _SCHEMA if field.name not in missing])
     try:
-        rows = table.select(_SCHEMA.names).cast(_SCHEMA).to_pylist()
+        rows = table.select(known.names).cast(known).to_pylist()
     except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError) as broken:
         raise BadRecords(path, f"has a column of another type ({broken})", mend) from broken
     return [EpisodeRecord(**row) for row in rows]

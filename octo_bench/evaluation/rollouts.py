@@ -28,17 +28,12 @@ from octo_bench.agents.protocol import Agent, TaskInput
 from octo_bench.definitions import Environment, environment
 from octo_bench.evaluation.records import EpisodeRecord, Labels
 from octo_bench.simulation.environment import OctoBenchEnvironment
+from octo_bench.simulation.initial_states import environment_seed, find_bank, has_initial_state
+from octo_bench.suites import find_level
 
 SLOTS = 8
 _EPISODES_PER_SHARE = 16
-_FIRST_EVALUATION_SEED = 100_000_000
-_SEEDS_PER_STUDY = 1_000_000
 _INFRASTRUCTURE_ERRORS = (mujoco.FatalError, np.linalg.LinAlgError, FloatingPointError)
-
-
-def environment_seed(study_seed: int, episode: int) -> int:
-    """The environment seed of an episode; demonstrations are collected from lower seeds."""
-    return _FIRST_EVALUATION_SEED + study_seed * _SEEDS_PER_STUDY + episode
 
 
 def evaluate(
@@ -49,6 +44,8 @@ def evaluate(
     workers: int = 1,
     study_seed: int = 0,
     first_episode: int = 0,
+    suite: str = "",
+    level: int = 1,
     labels: Labels | None = None,
     progress: bool = True,
 ) -> list[EpisodeRecord]:
@@ -60,19 +57,29 @@ def evaluate(
         episodes: how many; they are numbered from `first_episode`.
         workers: processes; the records do not depend on it, timing aside.
         study_seed: another seed gives other initial states and other noise.
+        suite, level: the perturbation of what is seen or said, and how much of it; see `suites`.
         labels: what the records say about the policy besides its name.
         progress: show a progress bar.
 
     Raises:
-        UnknownName, BadCheckpoint: when the environment or the policy cannot be had.
+        UnknownName, UnknownLevel, BadCheckpoint: when the environment, the suite or the policy
+            cannot be had.
+        BadInitialStates: when the environment's frozen initial states are not what was frozen.
     """
     declared = environment(env_id)
-    load_agent(policy, declared)  # a mistake shows here, not in a worker
+    # Mistakes show here, not in a worker.
+    load_agent(policy, declared)
+    find_bank(declared)
+    if suite:
+        find_level(suite, level)
     shares = [
         range(start, min(start + _EPISODES_PER_SHARE, first_episode + episodes))
         for start in range(first_episode, first_episode + episodes, _EPISODES_PER_SHARE)
     ]
-    arguments = [(policy, declared.id, share, study_seed, labels or Labels()) for share in shares]
+    arguments = [
+        (policy, declared.id, share, study_seed, suite, level, labels or Labels())
+        for share in shares
+    ]
     records: list[EpisodeRecord] = []
     with tqdm(total=episodes, desc=f"evaluate {declared.id}", disable=not progress) as bar:
         for share in _roll_shares(arguments, workers):
@@ -123,7 +130,9 @@ class _Slot:
         self.seed = environment_seed(study_seed, episode)
         noise_key = [study_seed, episode, crc32(env.world.declared.id.encode())]
         self.noise = np.random.default_rng(noise_key)
-        observation, self.info = env.reset(seed=self.seed)
+        frozen = has_initial_state(env.world.declared, study_seed, episode)
+        options = {"initial_state": episode} if frozen else {}
+        observation, self.info = env.reset(seed=self.seed, options=options)
         self.task = TaskInput(instruction=self.info["instruction"])
         self.initial_state_sha256 = env.world.state_sha256()
         self.history = deque([observation], maxlen=agent.window)
@@ -169,6 +178,8 @@ class _Slot:
             latency_ms_p50=float(np.median(self.latencies)),
             action_jerk=_jerk(np.array(self.actions)),
             error=self.error,
+            suite=self.env.suite,
+            level=self.env.level,
         )
 
 
@@ -203,24 +214,33 @@ def _batch(
     return {**observations, "timestep_pad_mask": mask}, tasks, noise
 
 
-_ENVIRONMENTS: dict[tuple[str, bool], list[OctoBenchEnvironment]] = {}
+_ENVIRONMENTS: dict[tuple[str, bool, str, int], list[OctoBenchEnvironment]] = {}
 
 
-def _environments(env_id: str, images: bool, count: int) -> list[OctoBenchEnvironment]:
+def _environments(
+    env_id: str, images: bool, suite: str, level: int, count: int
+) -> list[OctoBenchEnvironment]:
     """At least `count` environments of this process, kept: building one takes a second."""
-    kept = _ENVIRONMENTS.setdefault((env_id, images), [])
+    kept = _ENVIRONMENTS.setdefault((env_id, images, suite, level), [])
     while len(kept) < count:
-        kept.append(OctoBenchEnvironment(env_id, images=images))
+        kept.append(OctoBenchEnvironment(env_id, images=images, suite=suite, level=level))
     return kept[:count]
 
 
 def _roll_share(
-    policy: str, env_id: str, numbers: Sequence[int], study_seed: int, labels: Labels
+    policy: str,
+    env_id: str,
+    numbers: Sequence[int],
+    study_seed: int,
+    suite: str,
+    level: int,
+    labels: Labels,
 ) -> list[EpisodeRecord]:
     torch.set_num_threads(1)  # a process keeps to its core
     declared = environment(env_id)
     agent = load_agent(policy, declared)
-    environments = _environments(declared.id, agent.wants_images, min(SLOTS, len(numbers)))
+    count = min(SLOTS, len(numbers))
+    environments = _environments(declared.id, agent.wants_images, suite, level, count)
     return [
         replace(record, policy=policy, **asdict(labels))
         for record in roll_out(agent, environments, numbers, study_seed)

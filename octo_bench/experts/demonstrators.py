@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from octo_bench.errors import BadDefinition
-from octo_bench.experts import bins, cubes, doors, nuts, wiping
+from octo_bench.experts import bins, cubes, doors, nuts, two_arms, wiping
 from octo_bench.experts.motions import Motion
 from octo_bench.paths import definitions_root
 from octo_bench.simulation.world import World
@@ -19,6 +19,8 @@ _DEMONSTRATORS: dict[str, Callable[[World], Motion]] = {
     "thread_nut": nuts.thread_nut,
     "open_door": doors.open_door,
     "wipe": wiping.wipe,
+    "lift_pot": two_arms.lift_pot,
+    "hand_over": two_arms.hand_over,
 }
 
 

@@ -4,57 +4,85 @@ from __future__ import annotations
 
 import numpy as np
 
-from octo_bench.experts.motions import CLOSE, OPEN, Motion, hold, nearest_turn, reach, servo
-from octo_bench.simulation.world import World
+from octo_bench.experts.motions import CLOSE, OPEN, Motion, reach_pose, servo_pose
+from octo_bench.simulation.world import Pose, World
 
-_LEVER = 0.125  # m from the latch's axis to the handle, robosuite's door
-_OFFSET = 0.10  # m from the door to the handle
-_ABOVE = np.array([0.0, 0.0, 0.10])
-_TURN_AHEAD = 0.5
-_TURNED = 1.0
+_HELD_AT = 0.11  # m from the latch's axis; the handle's bar ends at 0.15
+_OFFSET = 0.10  # m from the middle of the door to the bar, robosuite's door
+_BEFORE = 0.10
+_DEEP = 0.01
+_LEAN = np.radians(60.0)
+_UP = np.array([0.0, 0.0, 1.0])
+_CLOSING_STEPS = 10
+_TURNING_STEPS = 60
+_PULLING_STEPS = 80
+_BACKING_STEPS = 10
+_TURNED = 1.25
+_TURN_AHEAD = 0.4
 _PULL_AHEAD = 0.06
+_LOST = 0.06
 
 
 def open_door(world: World) -> Motion:
-    """Straddle the handle from above, push it down around its axis, pull the door open."""
+    """Grip the handle's bar, turn it down and pull the door open; anew when the bar slips out."""
     while True:
-        yaw = _door_yaw(world)
-        where = lambda: world.thing("Door_handle").position  # noqa: E731
-        turn = lambda: _door_yaw(world)  # noqa: E731
-        up = np.array([*world.tool().position[:2], where()[2] + _ABOVE[2]])
-        yield from reach(world, lambda up=up: up, OPEN, tolerance=0.03, yaw=turn)
-        yield from reach(world, lambda: where() + _ABOVE, OPEN, tolerance=0.02, yaw=turn)
-        yield from reach(world, where, OPEN, tolerance=0.012, patience=30, yaw=turn)
-        yield from hold(world, world.tool().position, CLOSE, lambda: False, 8, yaw)
-        for _ in range(40):
-            if _turned(world) > _TURNED:
-                break
-            yield servo(world, _ahead(world), CLOSE, turn())
-        for _ in range(60):
-            outward = -world.thing("Door_door").rotation[:, 1]
-            goal = where() + _PULL_AHEAD * outward
-            if np.linalg.norm(where() - world.tool().position) > 0.08:
-                break  # lost it
-            yield servo(world, goal, CLOSE, turn())
+        yield from _grip(world)
+        yield from _turn(world)
+        yield from _pull(world)
+        for _ in range(_BACKING_STEPS):
+            yield servo_pose(world, _at_bar(world, _turned(world), outward=_BEFORE), OPEN)
 
 
-def _door_yaw(world: World) -> float:
-    """The yaw (rad) at which the fingers close across the door."""
-    along = world.thing("Door_door").rotation[:, 0]
-    return nearest_turn(float(np.arctan2(along[1], along[0])), np.pi)
+def _grip(world: World) -> Motion:
+    """Come to the level bar with a finger above it and one below, and close."""
+    before, around = (lambda deep=deep: _at_bar(world, 0.0, deep) for deep in (-_BEFORE, _DEEP))
+    yield from reach_pose(world, before, OPEN, tolerance=0.03, turned=0.2, patience=80)
+    yield from reach_pose(world, around, OPEN, tolerance=0.01, turned=0.2, patience=25)
+    for _ in range(_CLOSING_STEPS):
+        yield servo_pose(world, around(), CLOSE)
+
+
+def _turn(world: World) -> Motion:
+    """Turn the held bar down, until the latch is clear of the frame."""
+    for _ in range(_TURNING_STEPS):
+        if _turned(world) > _TURNED or _lost(world):
+            return
+        yield servo_pose(world, _at_bar(world, _turned(world) + _TURN_AHEAD), CLOSE)
+
+
+def _pull(world: World) -> Motion:
+    """Pull the door open by the bar, which is kept turned against its spring."""
+    for _ in range(_PULLING_STEPS):
+        if _lost(world):
+            return
+        yield servo_pose(world, _at_bar(world, np.pi / 2, outward=_PULL_AHEAD), CLOSE)
+
+
+def _at_bar(world: World, angle: float, deep: float = 0.0, outward: float = 0.0) -> Pose:
+    """Where the tool holds the bar turned to `angle` (rad) below level, at most upright.
+
+    The tool turns with the bar: it points across the bar and towards the door, and its fingers
+    open across both. It leans only so far towards the door, as not every arm points level.
+    `deep` (m) is along the tool's approach, `outward` (m) off the door.
+    """
+    angle = min(angle, np.pi / 2)
+    latch, door = world.thing("Door_latch"), world.thing("Door_door")
+    hinge_side, inward = door.rotation[:, 0], door.rotation[:, 1]
+    along = np.cos(angle) * hinge_side - np.sin(angle) * _UP
+    across = -np.cos(angle) * _UP - np.sin(angle) * hinge_side
+    approach = np.cos(_LEAN) * across + np.sin(_LEAN) * inward
+    position = latch.position + _HELD_AT * along - (_OFFSET + outward) * inward + deep * approach
+    return Pose(position, np.stack([-along, np.cross(approach, -along), approach], axis=1))
+
+
+def _lost(world: World) -> bool:
+    """Whether the tool is not at the bar any more."""
+    gap = _at_bar(world, _turned(world)).position - world.tool().position
+    return bool(np.linalg.norm(gap) > _LOST)
 
 
 def _turned(world: World) -> float:
-    """How far the handle is turned (rad)."""
+    """How far the handle is turned (rad), either way."""
     latch, door = world.thing("Door_latch").rotation, world.thing("Door_door").rotation
     relative = door.T @ latch
     return abs(float(np.arctan2(relative[2, 0], relative[0, 0])))
-
-
-def _ahead(world: World) -> np.ndarray:
-    """Where the handle will be when it has turned a little further down."""
-    latch, door = world.thing("Door_latch"), world.thing("Door_door")
-    axis = latch.position - _OFFSET * door.rotation[:, 1]
-    angle = min(_turned(world) + _TURN_AHEAD, np.pi / 2)
-    level = np.cos(angle) * door.rotation[:, 0] - np.sin(angle) * np.array([0.0, 0.0, 1.0])
-    return axis + _LEVER * level

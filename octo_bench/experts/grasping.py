@@ -38,7 +38,7 @@ def grasp_at(world: World, name: str, where: Position, yaw: float, arm: int = 0)
     clear = np.array([0.0, 0.0, max(ABOVE[2], _top(world, name) - where()[2] + _PAD_DEPTH)])
     turn = lambda: yaw  # noqa: E731
     yield from reach(
-        world, lambda: where() + clear, OPEN, tolerance=0.015, yaw=turn, turned=0.15, arm=arm
+        world, lambda: where() + clear, OPEN, tolerance=0.012, yaw=turn, turned=0.08, arm=arm
     )
     yield from reach(world, where, OPEN, tolerance=0.008, patience=30, yaw=turn, arm=arm)
     here = world.tool(arm).position
@@ -63,9 +63,13 @@ def carry(
     yaw: Callable[[], float] | None = None,
     turned: float = np.inf,
     patience: int = 60,
+    looks: int = 1,
     arm: int = 0,
 ) -> Motion:
-    """Move the held thing to `place()` (world, metres), keeping the yaw unless one is given."""
+    """Move the held thing to `place()` (world, metres), keeping the yaw unless one is given.
+
+    The rest as for `reach`.
+    """
     kept = tool_yaw(world, arm)
     turn = yaw or (lambda: kept)
 
@@ -80,6 +84,7 @@ def carry(
         patience=patience,
         yaw=turn,
         turned=turned,
+        looks=looks,
         arm=arm,
     )
 
@@ -87,9 +92,7 @@ def carry(
 def let_go(world: World, arm: int = 0) -> Motion:
     """Open the gripper where it is and draw back upwards."""
     here, yaw = world.tool(arm).position, tool_yaw(world, arm)
-    yield from hold(
-        world, here, OPEN, lambda: world.opening(arm) > 0.8, _OPENING_STEPS, yaw, arm
-    )
+    yield from hold(world, here, OPEN, lambda: world.opening(arm) > 0.8, _OPENING_STEPS, yaw, arm)
     yield from reach(
         world, lambda: here + ABOVE, OPEN, tolerance=0.02, patience=15, yaw=lambda: yaw, arm=arm
     )
@@ -107,16 +110,18 @@ def graspable_yaw(world: World, name: str, in_the_way: str = "", arm: int = 0) -
     room = world.declared.embodiment.arms[arm].gripper.open - _FINGER
     side = np.arctan2(thing.rotation[1, along], thing.rotation[0, along])
     half, quarter = np.pi, np.pi / 2
+    facing = world.facing(arm)
     if size[along] > room or size[along] > 1.3 * size[across]:
-        return nearest_turn(side, half)
-    nearest = nearest_turn(side, quarter)
+        return nearest_turn(side, half, to=facing)
+    nearest = nearest_turn(side, quarter, to=facing)
     if not in_the_way:
         return nearest
     reach_out = world.declared.embodiment.arms[arm].gripper.open / 2 + _HALF_FINGER
     opening = reach_out * np.array([-np.sin(nearest), np.cos(nearest)])
     neighbour = world.thing(in_the_way).position[:2] - thing.position[:2]
     clear = min(np.linalg.norm(neighbour - opening), np.linalg.norm(neighbour + opening))
-    return nearest if clear > _NEIGHBOUR_RADIUS else nearest - np.copysign(quarter, nearest)
+    other = nearest - np.copysign(quarter, nearest - facing)
+    return nearest if clear > _NEIGHBOUR_RADIUS else float(other)
 
 
 def _upright_axes(rotation: np.ndarray, size: np.ndarray) -> tuple[int, int]:

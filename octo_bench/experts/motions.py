@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
+import mujoco
 import numpy as np
 
-from octo_bench.simulation.world import World
+from octo_bench.simulation.world import Pose, World
 
 OPEN, CLOSE = -1.0, 1.0
+DOWN = np.array([0.0, 0.0, -1.0])
 Motion = Iterator[np.ndarray]
 Position = Callable[[], np.ndarray]
 
@@ -21,22 +23,30 @@ _METRES_PER_UNIT = 0.05
 _RADIANS_PER_UNIT = 0.5
 _GAIN = 1.7
 _TURN_GAIN = 1.0
-_DOWN = np.array([0.0, 0.0, -1.0])
+_UPRIGHT_REACH = 0.62
+_LEAN_PER_METRE = 2.2
 
 
 def servo(
-    world: World, position: np.ndarray, gripper: float, yaw: float = 0.0, arm: int = 0
+    world: World,
+    position: np.ndarray,
+    gripper: float,
+    yaw: float = 0.0,
+    arm: int = 0,
+    approach: np.ndarray = DOWN,
 ) -> np.ndarray:
-    """One action (7,) towards a tool `position` (world, metres), upright, at `yaw` (rad).
+    """One action (7,) towards a tool `position` (world, metres) at `yaw` (rad).
 
-    A proportional controller on the pose error, within the action's limits.
+    The tool's z axis is brought to the unit vector `approach`. A proportional controller on the
+    pose error, within the action's limits.
     """
     tool = world.tool(arm)
     shift = _GAIN * (position - tool.position) / _METRES_PER_UNIT
-    upright = np.cross(tool.rotation[:, 2], _DOWN)
-    turn = _TURN_GAIN * (upright + np.array([0.0, 0.0, _swing(tool.rotation, yaw)]))
-    # The direction is kept where the length has to be cut.
-    shift = shift / max(1.0, np.abs(shift).max())
+    tilt = np.cross(tool.rotation[:, 2], approach)
+    turn = _TURN_GAIN * (tilt + np.array([0.0, 0.0, _swing(tool.rotation, yaw)]))
+    # The course over the table is kept where the length has to be cut; height is not traded for it.
+    shift[:2] /= max(1.0, np.abs(shift[:2]).max())
+    shift[2] = np.clip(shift[2], -1.0, 1.0)
     return np.concatenate([shift, np.clip(turn / _RADIANS_PER_UNIT, -1.0, 1.0), [gripper]])
 
 
@@ -50,17 +60,51 @@ def reach(
     yaw: Callable[[], float] = lambda: 0.0,
     turned: float = np.inf,
     arm: int = 0,
+    approach: np.ndarray = DOWN,
+    looks: int = 1,
 ) -> Motion:
     """Move the tool to `position()` (world, metres) until it is within `tolerance`.
 
-    The turn to `yaw()` (rad) need only be within `turned` of its end.
+    The turn to `yaw()` (rad) need only be within `turned` of its end; `approach` as in `servo`.
+    The goal has to be seen reached in so many `looks` in a row.
     """
+    seen = 0
     for _ in range(patience):
         tool = world.tool(arm)
         near = np.linalg.norm(position() - tool.position) < tolerance
-        if near and abs(_swing(tool.rotation, yaw())) < turned:
+        seen = seen + 1 if near and abs(_swing(tool.rotation, yaw())) < turned else 0
+        if seen == looks:
             return
-        yield servo(world, position(), gripper, yaw(), arm)
+        yield servo(world, position(), gripper, yaw(), arm, approach)
+
+
+def servo_pose(world: World, goal: Pose, gripper: float, arm: int = 0) -> np.ndarray:
+    """One action (7,) that brings the whole tool frame to a `goal`, straight and by one turn."""
+    tool = world.tool(arm)
+    shift = _GAIN * (goal.position - tool.position) / _METRES_PER_UNIT
+    turn = _TURN_GAIN * _turn_between(tool.rotation, goal.rotation) / _RADIANS_PER_UNIT
+    shift, turn = (part / max(1.0, np.abs(part).max()) for part in (shift, turn))
+    return np.concatenate([shift, turn, [gripper]])
+
+
+def reach_pose(
+    world: World,
+    goal: Callable[[], Pose],
+    gripper: float,
+    *,
+    tolerance: float,
+    turned: float,
+    patience: int,
+    arm: int = 0,
+) -> Motion:
+    """Move the tool frame to `goal()`, until within `tolerance` (m) and `turned` (rad) of it."""
+    for _ in range(patience):
+        tool, wanted = world.tool(arm), goal()
+        gap = np.linalg.norm(wanted.position - tool.position)
+        turn = np.linalg.norm(_turn_between(tool.rotation, wanted.rotation))
+        if gap < tolerance and turn < turned:
+            return
+        yield servo_pose(world, wanted, gripper, arm)
 
 
 def hold(
@@ -100,6 +144,22 @@ def together(world: World, *motions: Motion) -> Motion:
         yield np.concatenate(last)
 
 
+def leaning(world: World, motion: Motion, most: float = 0.6) -> Motion:
+    """The same motion, with the tool leaning outwards far from the base: so an arm reaches further.
+
+    For what need not be upright; by at most `most` (rad). The first arm alone.
+    """
+    for action in motion:
+        tool = world.tool()
+        outward = (tool.position - world.base()) * [1.0, 1.0, 0.0]
+        distance = np.linalg.norm(outward)
+        angle = np.clip(_LEAN_PER_METRE * (distance - _UPRIGHT_REACH), 0.0, most)
+        lean = np.cos(angle) * DOWN + np.sin(angle) * outward / distance
+        more = _TURN_GAIN * np.cross(tool.rotation[:, 2], lean - DOWN) / _RADIANS_PER_UNIT
+        turn = np.clip(action[3:6] + more, -1.0, 1.0)
+        yield np.concatenate([action[:3], turn, action[6:]])
+
+
 def tool_yaw(world: World, arm: int = 0) -> float:
     """The yaw (rad) of a tool that points down: the direction of its x axis."""
     forward = world.tool(arm).rotation[:, 0]
@@ -116,3 +176,11 @@ def _swing(rotation: np.ndarray, yaw: float) -> float:
     forward = rotation[:, 0]
     wanted = np.array([np.cos(yaw), np.sin(yaw), 0.0])
     return float(np.arctan2(np.cross(forward, wanted)[2], forward[:2] @ wanted[:2]))
+
+
+def _turn_between(start: np.ndarray, end: np.ndarray) -> np.ndarray:
+    """The turn (3,) from one rotation matrix to another: axis times angle (rad), in the world."""
+    quaternion, turn = np.empty(4), np.empty(3)
+    mujoco.mju_mat2Quat(quaternion, (end @ start.T).ravel())
+    mujoco.mju_quat2Vel(turn, quaternion, 1.0)
+    return turn

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from octo_bench.experts.grasping import carry, grasp_at, let_go, raise_to
-from octo_bench.experts.motions import Motion, nearest_turn, tool_yaw
+from octo_bench.experts.motions import Motion, leaning, nearest_turn, tool_yaw
 from octo_bench.simulation.world import World
 
-_GRIP = 0.062
-_ABOVE_PEG = 0.15
-_ON_PEG = 0.08
+_GRIP = 0.065
+_LEVEL = np.cos(0.2)
+_ABOVE_PEG = 0.17
+_MOST_LEAN = 0.2
+_PEG = 0.13  # m, the pegs' height over robosuite's table
+_ALIGNED = 0.008
+_STEP = 0.015
+_LOWERING_STEPS = 60
 
 
 def thread_nut(world: World) -> Motion:
     """Grasp the nut by its handle, bring it over the peg at a quarter turn, lower it."""
+    yield from leaning(world, _thread_upright(world), _MOST_LEAN)
+
+
+def _thread_upright(world: World) -> Motion:
     task = world.declared.task
     while True:
         nut = world.thing(task.object)
@@ -26,6 +37,9 @@ def thread_nut(world: World) -> Motion:
             return nut.position + _GRIP * nut.rotation[:, 0]
 
         yield from grasp_at(world, task.object, grip, yaw)
+        if world.thing(task.object).rotation[2, 2] < _LEVEL:
+            yield from let_go(world)
+            continue
         peg = world.thing(task.target).position
 
         def over(height: float, peg: np.ndarray = peg) -> np.ndarray:
@@ -34,28 +48,46 @@ def thread_nut(world: World) -> Motion:
         yield from raise_to(world, world.workspace[2] + _ABOVE_PEG)
         if not world.grasping(task.object):
             continue
-        turn = nearest_turn(_yaw(world, task.object), np.pi / 2) - _yaw(world, task.object)
-        goal = tool_yaw(world) - nearest_turn(_yaw(world, task.object), np.pi / 2)
-        del turn
+        goal = tool_yaw(world) + _turn_to_fit(_yaw(world, task.object))
         yield from carry(
             world,
             task.object,
             lambda: over(_ABOVE_PEG),
-            tolerance=0.006,
+            tolerance=0.008,
             yaw=lambda goal=goal: goal,
             turned=0.05,
+            patience=80,
+            looks=3,
         )
-        if not world.grasping(task.object):
-            continue
-        yield from carry(
-            world,
-            task.object,
-            lambda: over(0.02),
-            tolerance=0.01,
-            yaw=lambda goal=goal: goal,
-            patience=40,
-        )
-        yield from let_go(world)
+        if world.grasping(task.object):
+            yield from _lower(world, task.object, over, goal)
+            yield from let_go(world)
+
+
+def _lower(world: World, nut: str, over: Callable[[float], np.ndarray], yaw: float) -> Motion:
+    """Bring the held nut down over the peg, step by step, and up a little where it is beside."""
+    floor = world.workspace[2]
+
+    def next_place() -> np.ndarray:
+        position = world.thing(nut).position
+        beside = np.linalg.norm((over(0.0) - position)[:2])
+        height = position[2] - floor
+        on_top = height > _PEG - 0.01
+        return over(height + _STEP if on_top and beside > _ALIGNED else height - _STEP)
+
+    for _ in range(_LOWERING_STEPS):
+        if world.thing(nut).position[2] < floor + 0.02:
+            return
+        yield from carry(world, nut, next_place, tolerance=0.0, yaw=lambda: yaw, patience=1)
+
+
+def _turn_to_fit(yaw: float) -> float:
+    """The turn (rad) to the nearest quarter at which the handle does not point beyond the peg.
+
+    With the handle pointing away from the arm, the tool would have to reach further than the peg.
+    """
+    quarters = (np.pi / 2, np.pi, -np.pi / 2)
+    return min((nearest_turn(quarter - yaw, 2 * np.pi) for quarter in quarters), key=abs)
 
 
 def _yaw(world: World, name: str) -> float:

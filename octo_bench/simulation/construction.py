@@ -12,6 +12,7 @@ from octo_bench.paths import definitions_root
 
 CONTROL_FREQUENCY = 20
 _CONSTRUCTION_SEED = 20_251_101
+_GRIPPER_SPEED = 0.2  # of half the range, a control step
 
 
 def construct(declared: Environment, **options: Any) -> Any:
@@ -46,7 +47,22 @@ def construct(declared: Environment, **options: Any) -> Any:
             raise BadDefinition(
                 path, f"robosuite has no '{wanted}'", f"use one of {', '.join(sorted(known))}"
             )
-    settings = {
+    suite = robosuite.make(task.robosuite, **{**robosuite_settings(declared), **options})
+    for robot in suite.robots:
+        root = suite.sim.model.body_name2id(robot.robot_model.root_body)
+        suite.sim.model.body_pos[root] += embodiment.base_shift
+        for gripper in robot.gripper.values():
+            _set_speed(gripper)
+        for name in embodiment.rubbing:
+            geom = suite.sim.model.geom_name2id(robot.robot_model.correct_naming(name))
+            suite.sim.model.geom_contype[geom] = suite.sim.model.geom_conaffinity[geom] = 0
+    return suite
+
+
+def robosuite_settings(declared: Environment) -> dict[str, Any]:
+    """What `robosuite.make` is told about a declared pair, in types that JSON knows."""
+    embodiment = declared.embodiment
+    return {
         "robots": list(embodiment.robots),
         "controller_configs": [
             _controllers(robot, embodiment.base_actions) for robot in embodiment.robots
@@ -60,7 +76,13 @@ def construct(declared: Environment, **options: Any) -> Any:
         "hard_reset": False,
         "seed": _CONSTRUCTION_SEED,
     }
-    return robosuite.make(task.robosuite, **{**settings, **options})
+
+
+def _set_speed(gripper: Any) -> None:
+    """Let a gripper close in half a second, as most do; robosuite gives Jaco's fingers ten."""
+    if gripper.dof and gripper.speed != _GRIPPER_SPEED:
+        own = type(gripper)
+        gripper.__class__ = type(own.__name__, (own,), {"speed": _GRIPPER_SPEED})
 
 
 def _controllers(robot: str, base_actions: int) -> dict[str, Any]:

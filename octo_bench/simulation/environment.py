@@ -8,13 +8,20 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from octo_bench.definitions import Camera, environment
-from octo_bench.simulation.rendering import CameraPose, Quality, Renderer, look_at
+from octo_bench.definitions import environment
+from octo_bench.errors import UnknownName
+from octo_bench.simulation.cameras import CameraPose, placed
+from octo_bench.simulation.initial_states import environment_seed, initial_scene
+from octo_bench.simulation.perturbations import plain, vary
+from octo_bench.simulation.rendering import Quality, Renderer
 from octo_bench.simulation.stages import StageTracker
 from octo_bench.simulation.world import CONTROL_FREQUENCY, Control, World
+from octo_bench.suites import find_level
 
 IMAGE_SIZE = 96
 PROPRIO_SIZE = 10
+"""Entries of `proprio` for each arm."""
+_WRIST_VIEWS = ("image_wrist", "image_wrist_2")
 _FILM_SIZE = 256
 _FARTHEST = 3.0
 
@@ -23,13 +30,16 @@ class OctoBenchEnvironment(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
     """A task on an arm.
 
     Observations: `image_primary` (front view) and `image_wrist`, (size, size, 3) uint8, from
-    cameras that are the same on every arm; `proprio` (10,) float32: tool position in the
+    cameras that are the same on every arm; `proprio` (10 an arm,) float32: tool position in the
     workspace frame (3, metres), tool orientation as the first two columns of its rotation matrix
     (6; Zhou et al., "On the Continuity of Rotation Representations", 2019), gripper opening
-    (1, 0 closed to 1 open).
+    (1, 0 closed to 1 open). With two arms, `image_wrist_2` is from the second one's wrist.
 
-    Actions (7,) float32 in [-1, 1]: change of position (1 is 5 cm), change of orientation as a
-    rotation vector (1 is 0.5 rad), both along the base's axes, and the gripper (+1 closes).
+    Actions (7 an arm,) float32 in [-1, 1]: change of position (1 is 5 cm), change of orientation
+    as a rotation vector (1 is 0.5 rad), both along the world's axes, and the gripper (+1 closes).
+    A mobile base adds entries of its own.
+
+    `suite` and `level` name the perturbation, "" and 0 if there is none.
 
     `info` has the `instruction`, `success` and `furthest_stage`. The reward is 1 on success, else
     0; an episode is terminated by success and truncated at the task's horizon.
@@ -49,6 +59,8 @@ class OctoBenchEnvironment(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         image_size: int = IMAGE_SIZE,
         images: bool = True,
         render_mode: str | None = None,
+        suite: str = "",
+        level: int = 1,
     ) -> None:
         """Build the environment.
 
@@ -60,36 +72,63 @@ class OctoBenchEnvironment(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
             image_size: height and width of the images, pixels.
             images: without them, observations are `proprio` alone and nothing is drawn.
             render_mode: "rgb_array" lets `render()` give a larger front view.
+            suite: the perturbation of what is seen or said, as in `envs/suites/`; none if empty.
+            level: how much of it, from 1.
 
         Raises:
-            UnknownName: for an `env_id` that is not declared.
+            UnknownName: for an `env_id` or a `suite` that is not declared.
+            UnknownLevel: for a level that the suite does not have.
             BadDefinition: for a declaration that robosuite cannot build.
         """
         self.render_mode = render_mode
+        self.suite, self.level = (suite, level) if suite else ("", 0)
+        self._perturbation = find_level(suite, level) if suite else None
         self.world = World(environment(env_id), control)
         self._quality = render
         self._images = images
         self._renderer = Renderer(self.world.model, image_size, render) if images else None
         self._film_renderer: Renderer | None = None
+        self._variation = plain(self.world.declared.task)
         self._steps = 0
         self._stages: StageTracker | None = None
 
+        arms = len(self.world.declared.embodiment.arms)
         image = spaces.Box(0, 255, (image_size, image_size, 3), np.uint8)
         proprio = spaces.Box(
-            np.array([-_FARTHEST] * 3 + [-1.0] * 6 + [0.0], np.float32),
-            np.array([_FARTHEST] * 3 + [1.0] * 6 + [1.0], np.float32),
+            np.array(([-_FARTHEST] * 3 + [-1.0] * 6 + [0.0]) * arms, np.float32),
+            np.array(([_FARTHEST] * 3 + [1.0] * 6 + [1.0]) * arms, np.float32),
         )
-        seen = {"image_primary": image, "image_wrist": image} if images else {}
+        self._views = ("image_primary", *_WRIST_VIEWS[:arms])
+        seen = dict.fromkeys(self._views, image) if images else {}
         self.observation_space = spaces.Dict({**seen, "proprio": proprio})
         self.action_space = spaces.Box(-1.0, 1.0, (self.world.declared.action_size,), np.float32)
 
     def reset(
         self, *, seed: int | None = None, options: dict[str, Any] | None = None
     ) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
-        """Start an episode. `seed` determines all of it; without one, the next is drawn."""
+        """Start an episode. `seed` determines all of it; without one, the next is drawn.
+
+        With `options={"initial_state": k}`, it starts at state k of the frozen bank.
+
+        Raises:
+            UnknownName: for another option.
+            UnknownInitialState: when there is no such state.
+            BadInitialStates: for a bank that is not what was frozen.
+        """
         super().reset(seed=seed)
-        episode_seed = seed if seed is not None else int(self.np_random.integers(2**31))
-        self.world.reset(episode_seed)
+        options = options or {}
+        for name in options.keys() - {"initial_state"}:
+            raise UnknownName("reset option", name, ["initial_state"])
+        if "initial_state" in options:
+            self.world.reset_to(initial_scene(self.world.declared, options["initial_state"]))
+            episode_seed = environment_seed(0, options["initial_state"])
+        else:
+            episode_seed = seed if seed is not None else int(self.np_random.integers(2**31))
+            self.world.reset(episode_seed)
+        if self._perturbation is not None:
+            self._variation = vary(self._perturbation, self.suite, episode_seed, self.world)
+            for renderer in self._renderers():
+                renderer.wear(self._variation.look)
         self._steps = 0
         self._stages = StageTracker(self.world)
         return self._observation(), self._info(succeeded=False)
@@ -112,49 +151,52 @@ class OctoBenchEnvironment(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
             return None
         if self._film_renderer is None:
             self._film_renderer = Renderer(self.world.model, _FILM_SIZE, self._quality)
+            self._film_renderer.wear(self._variation.look)
         return self._film_renderer.frames(self.world.qpos, [self._primary()])[0]
+
+    def cameras(self) -> list[CameraPose]:
+        """Where the cameras of the observations are now, in the order of the images."""
+        arms = range(len(self.world.declared.embodiment.arms))
+        return [self._primary(), *(self._wrist(arm) for arm in arms)]
 
     def close(self) -> None:
         """Free the simulation and its renderers."""
-        for renderer in (self._renderer, self._film_renderer):
-            if renderer is not None:
-                renderer.close()
+        for renderer in self._renderers():
+            renderer.close()
         self._renderer = self._film_renderer = None
         self.world.close()
 
     def _observation(self) -> dict[str, np.ndarray]:
-        tool = self.world.tool()
-        proprio = np.concatenate(
+        arms = range(len(self.world.declared.embodiment.arms))
+        observation = {"proprio": np.concatenate([self._proprio(arm) for arm in arms])}
+        if self._renderer is not None:
+            frames = self._renderer.frames(self.world.qpos, self.cameras())
+            observation = {**dict(zip(self._views, frames, strict=True)), **observation}
+        return observation
+
+    def _proprio(self, arm: int) -> np.ndarray:
+        tool = self.world.tool(arm)
+        return np.concatenate(
             [
                 (tool.position - self.world.workspace).clip(-_FARTHEST, _FARTHEST),
                 tool.rotation[:, :2].T.ravel().clip(-1.0, 1.0),
-                [self.world.opening()],
+                [self.world.opening(arm)],
             ]
         ).astype(np.float32)
-        observation = {"proprio": proprio}
-        if self._renderer is not None:
-            cameras = [self._primary(), self._wrist()]
-            primary, wrist = self._renderer.frames(self.world.qpos, cameras)
-            observation = {"image_primary": primary, "image_wrist": wrist, **observation}
-        return observation
 
     def _info(self, succeeded: bool) -> dict[str, Any]:
         return {
-            "instruction": self.world.declared.task.instruction,
+            "instruction": self._variation.instruction,
             "success": succeeded,
             "furthest_stage": self._stages.furthest,
         }
 
+    def _renderers(self) -> list[Renderer]:
+        return [each for each in (self._renderer, self._film_renderer) if each is not None]
+
     def _primary(self) -> CameraPose:
-        return _placed(self.world.declared.task.primary_camera, self.world.workspace, np.eye(3))
+        return placed(self._variation.primary_camera, self.world.workspace, np.eye(3))
 
-    def _wrist(self) -> CameraPose:
-        tool = self.world.tool()
-        return _placed(self.world.declared.task.wrist_camera, tool.position, tool.rotation)
-
-
-def _placed(camera: Camera, origin: np.ndarray, rotation: np.ndarray) -> CameraPose:
-    """A declared camera in the world, its frame being at `origin` with `rotation`."""
-    position = origin + rotation @ np.array(camera.position)
-    target = origin + rotation @ np.array(camera.target)
-    return look_at(position, target, rotation @ np.array(camera.up), camera.fovy)
+    def _wrist(self, arm: int) -> CameraPose:
+        tool = self.world.tool(arm)
+        return placed(self.world.declared.task.wrist_camera, tool.position, tool.rotation)

@@ -18,7 +18,10 @@ import numpy as np
 from octo_bench.files import atomic_path
 
 FACES_PER_MESH = 400
-_FORMAT = b"octo-bench mesh 1"
+_FEWEST = 40
+_FULL_SIZE = 0.03
+_GRIDS = (512, 256, 192, 128, 96, 64, 48, 32)
+_FORMAT = b"octo-bench mesh 2"
 
 
 def cache_folder() -> Path:
@@ -30,15 +33,18 @@ def cache_folder() -> Path:
 def simplify_meshes(model: mujoco.MjModel, faces: int = FACES_PER_MESH) -> None:
     """Reduce every mesh of `model` to at most `faces` triangles where that is possible, in place.
 
-    Meshes that carry a texture are left alone. The others are simplified by quadric error metrics
-    (Garland and Heckbert, 1997) with smooth normals, and cached by content.
+    A mesh of less than 3 cm radius gets fewer, in proportion. Meshes that carry a texture are left
+    alone. The others are simplified by quadric error metrics (Garland and Heckbert, 1997) with
+    smooth normals, and cached by content.
     """
     for mesh in range(model.nmesh):
-        if model.mesh_facenum[mesh] > faces and not _is_textured(model, mesh):
-            vertex, face = model.mesh_vertadr[mesh], model.mesh_faceadr[mesh]
-            vertices = model.mesh_vert[vertex : vertex + model.mesh_vertnum[mesh]]
-            triangles = model.mesh_face[face : face + model.mesh_facenum[mesh]]
-            _overwrite(model, mesh, *_simplified(vertices, triangles, faces))
+        vertex, face = model.mesh_vertadr[mesh], model.mesh_faceadr[mesh]
+        vertices = model.mesh_vert[vertex : vertex + model.mesh_vertnum[mesh]]
+        triangles = model.mesh_face[face : face + model.mesh_facenum[mesh]]
+        radius = np.linalg.norm(np.ptp(vertices, axis=0)) / 2
+        allowed = max(_FEWEST, round(faces * min(1.0, radius / _FULL_SIZE)))
+        if len(triangles) > allowed and not _is_textured(model, mesh):
+            _overwrite(model, mesh, *_simplified(vertices, triangles, allowed))
 
 
 def _is_textured(model: mujoco.MjModel, mesh: int) -> bool:
@@ -57,18 +63,29 @@ def _simplified(
     digest.update(triangles.tobytes())
     path = cache_folder() / f"{digest.hexdigest()}.npz"
     if not path.is_file():
-        # Meshes come with a vertex per corner; simplification needs them joined.
-        joined, index = np.unique(vertices.round(6), axis=0, return_inverse=True)
-        corners = index.reshape(-1)[triangles].astype(np.int32)
-        points, corners = _collapse(joined.astype(np.float32), corners, faces)
-        # Many small loose parts resist edge collapse; on a grid they melt together.
-        for cells in (96, 64, 48, 32):
-            if len(corners) > faces:
-                points, corners = _collapse(*_cluster(points, corners, cells), faces)
+        points, corners = _reduced(vertices, triangles, faces)
         with atomic_path(path) as temporary, temporary.open("wb") as handle:
             np.savez(handle, points=points, corners=corners, normals=_normals(points, corners))
     with np.load(path, allow_pickle=False) as stored:
         return stored["points"], stored["corners"], stored["normals"]
+
+
+def _reduced(
+    vertices: np.ndarray, triangles: np.ndarray, faces: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Points (V, 3) float32 and triangles (F, 3) int32, F at most `faces` where that is possible.
+
+    Meshes come with a vertex per corner; simplification needs them joined. Many small loose parts
+    resist edge collapse: on a grid they melt together, the finest grid that does it being taken.
+    """
+    joined, index = np.unique(vertices.round(6), axis=0, return_inverse=True)
+    whole = joined.astype(np.float32), index.reshape(-1)[triangles].astype(np.int32)
+    points, corners = _collapse(*whole, faces)
+    for cells in _GRIDS:
+        if len(corners) <= faces:
+            break
+        points, corners = _collapse(*_cluster(*whole, cells), faces)
+    return points, corners
 
 
 def _collapse(points: np.ndarray, corners: np.ndarray, faces: int) -> tuple[np.ndarray, np.ndarray]:

@@ -15,11 +15,11 @@ from typing import Any, Literal
 import mujoco
 import numpy as np
 
-from octo_bench.definitions import ACTION_SIZE_PER_ARM, Arm, Environment
+from octo_bench.definitions import Arm, Environment
 from octo_bench.errors import BadDefinition
 from octo_bench.paths import definitions_root
 from octo_bench.simulation.construction import CONTROL_FREQUENCY, construct
-from octo_bench.simulation.control import OperationalSpaceControl
+from octo_bench.simulation.control import Controllers
 from octo_bench.simulation.wiping import Wiping
 
 Control = Literal["fast", "stock"]
@@ -36,9 +36,7 @@ class Pose:
 class World:
     """One robosuite simulation, stepped and read without its observables."""
 
-    def __init__(
-        self, declared: Environment, control: Control = "fast", **options: Any
-    ) -> None:
+    def __init__(self, declared: Environment, control: Control = "fast", **options: Any) -> None:
         """Build the simulation of `declared`; `control="stock"` keeps robosuite's own torques.
 
         `options` are robosuite's own, such as cameras to compare with.
@@ -52,8 +50,7 @@ class World:
         self._suite = construct(declared, **options)
         self._kinematics = mujoco.MjData(self.model)
         self._hands = _hands(self._suite, declared, self._kinematics)
-        self._order = _action_order(self._suite.robots, self._hands, declared)
-        self._controls: list[OperationalSpaceControl] = []
+        self._controllers = Controllers(self._suite)
         # robosuite asks this in its own success checks, with pad names that do not fit every arm.
         self._suite._check_grasp = self._robosuite_grasps
         self._set_initial_joints()
@@ -120,16 +117,14 @@ class World:
 
     def step(self, action: np.ndarray) -> None:
         """Advance by one control step of 1/20 s under `action` (A,) in [-1, 1]."""
-        model, data = self.model, self._suite.sim.data._data
-        command = self._command(action)
-        for substep in range(self._substeps):
-            mujoco.mj_step1(model, data)
-            if substep == 0 or not self._fast:
+        if self._fast:
+            self._controllers.advance(action, self._substeps)
+        else:
+            command = self._command(action)
+            for substep in range(self._substeps):
+                mujoco.mj_step1(self.model, self.data)
                 self._suite._pre_action(command, policy_step=substep == 0)
-            else:
-                for control in self._controls:
-                    control.apply()
-            mujoco.mj_step2(model, data)
+                mujoco.mj_step2(self.model, self.data)
         if self._wiping is not None:
             self._wiping.update()
 
@@ -151,10 +146,19 @@ class World:
         return bool(self._suite._check_success())
 
     def tool(self, arm: int = 0) -> Pose:
-        """The canonical tool frame at the grip site: z along the approach, y along the opening."""
+        """The canonical tool frame between the pads: z along the approach, y along the opening."""
         hand = self._hands[arm]
         rotation = self._fresh().site_xmat[hand.site].reshape(3, 3) @ hand.turn
-        return Pose(self._kinematics.site_xpos[hand.site].copy(), rotation)
+        site = self._kinematics.site_xpos[hand.site]
+        return Pose(site + hand.offset * rotation[:, 2], rotation)
+
+    def facing(self, arm: int = 0) -> float:
+        """The yaw (rad) in the world that an arm faces: its tool's in its initial posture."""
+        return self._hands[arm].facing
+
+    def base(self, arm: int = 0) -> np.ndarray:
+        """Where an arm's base stands, (3,) metres in the world."""
+        return self._hands[arm].robot.base_pos.copy()
 
     def opening(self, arm: int = 0) -> float:
         """The gripper's opening, 0 closed to 1 open; 0 for a tool that does not open."""
@@ -208,11 +212,7 @@ class World:
         # The solver starts from here; left as it is, it would depend on the episode before.
         data.qacc_warmstart[:] = 0.0
         mujoco.mj_forward(self.model, data)
-        if self._fast:
-            # robosuite makes new controllers at each reset.
-            self._controls = [
-                OperationalSpaceControl(hand.robot, hand.side) for hand in self._hands
-            ]
+        self._controllers = Controllers(self._suite)
 
     def _set_initial_joints(self) -> None:
         for robot in self._suite.robots:
@@ -220,13 +220,8 @@ class World:
             robot.init_qpos = np.concatenate(joints)
 
     def _command(self, action: np.ndarray) -> np.ndarray:
-        """Our action (A,) as robosuite's: base axes of each arm, and its order of entries."""
-        action = np.array(action, np.float64)
-        for number, hand in enumerate(self._hands):
-            if hand.base is not None:
-                entries = action[ACTION_SIZE_PER_ARM * number :][:6].reshape(2, 3)
-                entries[:] = entries @ hand.base
-        return action[self._order]
+        """Our action (A,) as robosuite's."""
+        return self._controllers.command(action)
 
     def _find(self, name: str) -> tuple[Literal["body", "site"], int]:
         objects = _objects(self._suite)
@@ -280,9 +275,9 @@ class World:
 class _Hand:
     """One arm in the simulation.
 
-    `site` is its grip site and `turn` (3, 3) leads from there to the canonical tool frame; `pads`
-    are the geoms of the left and the right finger pads, empty for a wiper; `base` (3, 3) are the
-    base's axes in the world, None where they are the world's own.
+    `site` is its grip site; `turn` (3, 3) and then `offset` (m) along the approach lead from there
+    to the canonical tool frame. `pads` are the geoms of the left and the right finger pads, empty
+    for a wiper; `facing` (rad) is the yaw in the world of the tool at the initial joints.
     """
 
     robot: Any
@@ -290,8 +285,9 @@ class _Hand:
     arm: Arm
     site: int
     turn: np.ndarray
+    offset: float
     pads: tuple[np.ndarray, ...]
-    base: np.ndarray | None
+    facing: float
 
 
 def _hands(suite: Any, declared: Environment, kinematics: mujoco.MjData) -> tuple[_Hand, ...]:
@@ -305,19 +301,20 @@ def _hands(suite: Any, declared: Environment, kinematics: mujoco.MjData) -> tupl
     for (robot, side), arm in zip(sides, declared.embodiment.arms, strict=True):
         site = robot.eef_site_id[side]
         yaw = np.radians(arm.tool_yaw)
-        pads = ()
+        pads, offset = (), 0.0
         if declared.task.tool == "wiper":
             # The wiper is mounted along the hand's axes: the quarter turn that faces forward.
             x, y = kinematics.site_xmat[site].reshape(3, 3)[0, :2]
             yaw = np.round(np.arctan2(y, x) / (np.pi / 2)) * (np.pi / 2)
         else:
             pads = _pads(suite, declared, arm, robot.gripper[side].naming_prefix)
+            offset = arm.tool_offset
         turn = np.array(
             [[np.cos(yaw), -np.sin(yaw), 0.0], [np.sin(yaw), np.cos(yaw), 0.0], [0.0, 0.0, 1.0]]
         )
-        base = robot.base_ori.copy()
-        own_axes = None if np.allclose(base, np.eye(3), atol=1e-9) else base
-        hands.append(_Hand(robot, side, arm, site, turn, pads, own_axes))
+        forward = (kinematics.site_xmat[site].reshape(3, 3) @ turn)[:, 0]
+        facing = float(np.arctan2(forward[1], forward[0]))
+        hands.append(_Hand(robot, side, arm, site, turn, offset, pads, facing))
     return tuple(hands)
 
 
@@ -326,26 +323,6 @@ def _joints_of(robot: Any, side: str) -> np.ndarray:
     split = robot._joint_split_idx
     joints = robot._ref_joint_pos_indexes
     return np.array(joints[:split] if side == "right" else joints[split:])
-
-
-def _action_order(robots: Any, hands: tuple[_Hand, ...], declared: Environment) -> np.ndarray:
-    """For each entry of robosuite's action, the entry of ours."""
-    order: list[int] = []
-    base = iter(range(ACTION_SIZE_PER_ARM * len(hands), declared.action_size))
-    for robot in robots:
-        own = {hand.side: number for number, hand in enumerate(hands) if hand.robot is robot}
-        indices = robot.composite_controller._action_split_indexes
-        mapped = [-1] * robot.action_dim
-        for part, (start, stop) in indices.items():
-            side = part.removesuffix("_gripper")
-            if side not in own:
-                continue
-            first = ACTION_SIZE_PER_ARM * own[side]
-            is_gripper = part != side
-            for entry in range(start, stop):
-                mapped[entry] = first + 6 if is_gripper else first + entry - start
-        order += [next(base) if entry < 0 else entry for entry in mapped]
-    return np.array(order)
 
 
 def _objects(suite: Any) -> dict[str, Any]:

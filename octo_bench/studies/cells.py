@@ -16,6 +16,7 @@ from octo_bench.agents.loading import BASELINES
 from octo_bench.definitions import environment
 from octo_bench.errors import BadStudy
 from octo_bench.files import sha256_file
+from octo_bench.simulation.initial_states import find_bank
 from octo_bench.studies.study import PolicyEntry, Study, finetune_settings
 from octo_bench.training.policy import find_policy, read_config
 
@@ -121,6 +122,7 @@ def _key(
     ingredients: dict[str, Any] = {
         "policy": _policy_files(policy.policy),
         "environment": dataclasses.asdict(environment(env)),
+        "initial_states": _initial_states(env),
         "study_seed": study.seed,
         "versions": versions(),
     }
@@ -134,6 +136,12 @@ def _key(
             "settings": dataclasses.asdict(settings),
         }
     return _digest(ingredients)
+
+
+def _initial_states(env: str) -> str:
+    """Hash of the environment's frozen initial states, empty where it has none."""
+    bank = find_bank(environment(env))
+    return bank.sha256 if bank else ""
 
 
 def _demonstrations(study: Study, env: str) -> dict[str, Any]:

@@ -1,0 +1,108 @@
+"""Replaying recorded demonstrations: what was executed, from where it was recorded to start."""
+
+from __future__ import annotations
+
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+
+import h5py
+import numpy as np
+from tqdm import tqdm
+
+from octo_bench.definitions import environment
+from octo_bench.demonstrations.dataset import demo_names
+from octo_bench.errors import BadDemonstrations
+from octo_bench.simulation.world import World
+
+
+@dataclass(frozen=True)
+class Replay:
+    """What became of replaying one demonstration.
+
+    `agrees_until` counts its leading recorded states that came out the same, bit for bit.
+    """
+
+    name: str
+    steps: int
+    agrees_until: int
+    success: bool
+
+    @property
+    def agrees(self) -> bool:
+        """Whether every recorded state came out the same, and the task was done at the end."""
+        return self.success and self.agrees_until == self.steps
+
+    def __str__(self) -> str:
+        """For people: "demo_3: 17 of 42 steps as recorded, without success"."""
+        success = "with success" if self.success else "without success"
+        return f"{self.name}: {self.agrees_until} of {self.steps} steps as recorded, {success}"
+
+
+def replay(path: Path, *, progress: bool = True) -> list[Replay]:
+    """Replay every demonstration of a file that `collect` wrote.
+
+    The episode is begun from its seed, put into the first recorded state, and the executed
+    actions are taken again.
+
+    Raises:
+        BadDemonstrations: for a file that is no readable collection.
+        UnknownName: when its environment is not declared.
+    """
+    path = Path(path)
+    mend = "collect it anew with `octo-bench collect`"
+    if not path.is_file():
+        raise BadDemonstrations(path, "no such file", "collect it with `octo-bench collect`")
+    try:
+        env_id, recordings = _read(path)
+    except KeyError as missing:
+        raise BadDemonstrations(path, f"lacks something ({missing.args[0]})", mend) from missing
+    except OSError as broken:
+        raise BadDemonstrations(path, "is no readable HDF5 file, or was cut off", mend) from broken
+    world = World(environment(env_id))
+    with closing(world):
+        size = world.state().size
+        for recording in recordings:
+            if recording.states.shape[1:] != (size,):
+                problem = f"{recording.name} has states of another size than its environment"
+                raise BadDemonstrations(path, problem, mend)
+        bar = tqdm(recordings, desc=f"replay {path.name}", disable=not progress)
+        return [_replay(world, recording) for recording in bar]
+
+
+@dataclass(frozen=True)
+class _Recording:
+    """What one demonstration went through: states (T, S), executed actions (T, A)."""
+
+    name: str
+    seed: int
+    states: np.ndarray
+    executed: np.ndarray
+
+
+def _read(path: Path) -> tuple[str, list[_Recording]]:
+    with h5py.File(path) as file:
+        demos = {name: file["data"][name] for name in demo_names(file)}
+        recordings = [
+            _Recording(
+                name, int(demo.attrs["seed"]), demo["states"][()], demo["actions_executed"][()]
+            )
+            for name, demo in demos.items()
+        ]
+        return str(file["data"].attrs["env_id"]), recordings
+
+
+def _replay(world: World, recording: _Recording) -> Replay:
+    world.reset(recording.seed)
+    if not np.array_equal(world.state(), recording.states[0]):
+        world.restore(recording.states[0])
+    agrees = []
+    for state, action in zip(recording.states, recording.executed, strict=True):
+        agrees.append(np.array_equal(world.state(), state))
+        world.step(action)
+    return Replay(
+        name=recording.name,
+        steps=len(agrees),
+        agrees_until=len(agrees) if all(agrees) else agrees.index(False),
+        success=world.succeeded(),
+    )
