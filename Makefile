@@ -20,8 +20,8 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# robomimic, whose data set class reads our files in a test, comes without its dependencies: we have
-# them all but egl_probe, which needs CMake and looks for GPUs.
+# robomimic, which reads our files in a test, comes without its dependencies: those it needs for that
+# are ours too, and another (egl_probe, which looks for GPUs) takes CMake to build.
 $(INSTALLED): pyproject.toml setup.py constraints.txt | system
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[arms,test]'

@@ -18,7 +18,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from octo_bench.errors import OctoBenchError
+from octo_bench.errors import OctoBenchError, UnsupportedEnvironment
 
 FAILED = 1
 INTERRUPTED = 130
@@ -81,6 +81,7 @@ def envs(
 ) -> None:
     """List the environments: every declared task on every declared arm."""
     from octo_bench.definitions import environment, environments
+    from octo_bench.support import support
 
     chosen = [environment(name) for name in env] if env else environments()
     if render is not None:
@@ -97,10 +98,44 @@ def envs(
             "task": declared.task.name,
             "horizon": declared.task.horizon,
             "action_size": declared.action_size,
+            "supported": found.supported,
+            "demonstrator_success": found.demonstrator_success,
+            "reason": found.reason,
         }
-        for declared in chosen
+        for declared, found in ((each, support(each)) for each in chosen)
     ]
     _print_rows(rows, as_json)
+
+
+@app.command()
+def demonstrators(
+    env: EnvIds = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Episodes each demonstrator tries.")] = 100,
+    stock: Annotated[
+        bool, typer.Option("--stock", help="Try the seeds with robosuite's own controller too.")
+    ] = False,
+    workers: Workers = _CORES,
+    out: Annotated[
+        Path | None, typer.Option(help="CSV table; the shipped one if not given.")
+    ] = None,
+) -> None:
+    """Measure how often the demonstrators succeed: that is what makes a pair supported.
+
+    Without --env, those that the table does not have yet. A README.md beside the table shows it.
+    """
+    from octo_bench.definitions import environments
+    from octo_bench.demonstrations.survey import survey
+    from octo_bench.paths import demonstrators_table
+    from octo_bench.reports.demonstrators import write_demonstrators
+    from octo_bench.support import REQUIRED_SUCCESS, read_demonstrated
+
+    table = out or demonstrators_table()
+    known = read_demonstrated(table)
+    chosen = env or [each.id for each in environments() if each.id not in known]
+    rows = survey(chosen, table, seeds=seeds, stock=stock, workers=workers)
+    write_demonstrators(table.with_name("README.md"), rows, environments())
+    enough = sum(row.rate >= REQUIRED_SUCCESS for row in rows.values())
+    print(f"{table}: {len(rows)} pairs, {enough} with at least {REQUIRED_SUCCESS:.0%} success")
 
 
 @app.command()
@@ -238,7 +273,7 @@ def speed(
         typer.Option("--simulation", help="Measure simulation beside stock robosuite."),
     ] = False,
     env: EnvIds = None,
-    steps: Annotated[int, typer.Option(min=1, help="Control steps that a turn times.")] = 30,
+    steps: Annotated[int, typer.Option(min=1, help="Control steps that a turn times.")] = 20,
     repeats: Annotated[int, typer.Option(min=1, help="Turns of each side; medians count.")] = 5,
     out: Annotated[Path | None, typer.Option(help="JSON file to write it all to.")] = None,
     as_json: AsJson = False,
@@ -284,9 +319,15 @@ def freeze(
     What is there and intact is kept, so that a freeze that was stopped goes on.
     """
     from octo_bench.definitions import environments
+    from octo_bench.paths import demonstrators_table
     from octo_bench.simulation.initial_states import freeze as freeze_states
+    from octo_bench.support import support
 
-    env_ids = envs or [declared.id for declared in environments()]
+    env_ids = envs or [each.id for each in environments() if support(each).supported]
+    if not env_ids:
+        raise UnsupportedEnvironment(
+            f"{demonstrators_table()} lists no supported environment; name those to freeze"
+        )
     made = freeze_states(env_ids, out, states=states, workers=workers, again=again)
     print(f"{made} banks made, {len(env_ids) - made} were there")
 

@@ -24,6 +24,11 @@ def results_root() -> Path:
     return clone if clone.is_dir() else Path.cwd() / "results"
 
 
+def demonstrators_table() -> Path:
+    """The table of how often each demonstrator succeeds, as `octo-bench demonstrators` wrote it."""
+    return _shipped("results") / "demonstrators" / "demonstrators.csv"
+
+
 def _shipped(name: str) -> Path:
     inside_wheel = _PACKAGE / name
     return inside_wheel if inside_wheel.is_dir() else _CLONE / name

@@ -23,13 +23,15 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from octo_bench.definitions import environment
+from octo_bench.definitions import ACTION_SIZE_PER_ARM, environment
 from octo_bench.demonstrations.dataset import FORMAT, IMAGES, demo_names
 from octo_bench.errors import BadDemonstrations
 from octo_bench.experts.demonstrators import demonstrate
 from octo_bench.files import explain_full_disk
 from octo_bench.simulation.construction import robosuite_settings
 from octo_bench.simulation.environment import OctoBenchEnvironment
+from octo_bench.simulation.world import Control
+from octo_bench.support import require_supported
 
 NOISE = 0.15
 _VERSIONS = ("octo-bench", "robosuite", "mujoco", "numpy")
@@ -41,6 +43,8 @@ class Attempt:
 
     seed: int
     success: bool
+    steps: int
+    furthest_stage: str
     observations: dict[str, np.ndarray] | None = None
     actions: np.ndarray | None = None
     executed: np.ndarray | None = None
@@ -72,11 +76,13 @@ def collect(
 
     Raises:
         UnknownName: for an unknown environment.
+        UnsupportedEnvironment: for one whose demonstrator does not succeed often enough.
         BadDemonstrations: when `out` is not a collection of this environment from this seed.
         BadFile: when the disk is full.
     """
     out = Path(out)
     declared = environment(env_id)
+    require_supported(declared)
     out.parent.mkdir(parents=True, exist_ok=True)
     partial = out.with_name(f".{out.name}.part")
     if out.exists():
@@ -90,30 +96,35 @@ def collect(
     return summary
 
 
-def attempt(env_id: str, seed: int) -> Attempt:
+def attempt(env_id: str, seed: int, *, images: bool = True, control: Control = "fast") -> Attempt:
     """Let the demonstrator try the episode of `seed`."""
-    environment_ = _environment(env_id)
+    environment_ = _environment(env_id, images, control)
     generator = np.random.default_rng([seed, 1])
     observation, _ = environment_.reset(seed=seed)
     motion = demonstrate(environment_.world)
     observations, actions, executed, states = [], [], [], []
+    arms = len(environment_.world.declared.embodiment.arms)
     finished = success = False
     while not finished:
         clean = np.clip(next(motion), -1.0, 1.0).astype(np.float32)
         disturbed = clean.copy()
-        disturbed[:3] += NOISE * generator.standard_normal(3, dtype=np.float32)
+        for first in range(0, ACTION_SIZE_PER_ARM * arms, ACTION_SIZE_PER_ARM):
+            shift = disturbed[first : first + 3]
+            shift += NOISE * generator.standard_normal(3, dtype=np.float32)
         disturbed = np.clip(disturbed, -1.0, 1.0)
         observations.append(observation)
         states.append(environment_.world.state())
         actions.append(clean)
         executed.append(disturbed)
-        observation, _, success, truncated, _ = environment_.step(disturbed)
+        observation, _, success, truncated, info = environment_.step(disturbed)
         finished = success or truncated
     if not success:
-        return Attempt(seed, success=False)
+        return Attempt(seed, False, len(actions), info["furthest_stage"])
     return Attempt(
         seed,
-        success=True,
+        True,
+        len(actions),
+        info["furthest_stage"],
         observations={
             key: np.stack([each[key] for each in observations]) for key in observations[0]
         },
@@ -125,9 +136,9 @@ def attempt(env_id: str, seed: int) -> Attempt:
 
 
 @cache
-def _environment(env_id: str) -> OctoBenchEnvironment:
+def _environment(env_id: str, images: bool, control: Control) -> OctoBenchEnvironment:
     """One environment a process: building it takes a second."""
-    return OctoBenchEnvironment(env_id)
+    return OctoBenchEnvironment(env_id, images=images, control=control)
 
 
 def _collect_into(

@@ -30,6 +30,7 @@ from octo_bench.evaluation.records import EpisodeRecord, Labels
 from octo_bench.simulation.environment import OctoBenchEnvironment
 from octo_bench.simulation.initial_states import environment_seed, find_bank, has_initial_state
 from octo_bench.suites import find_level
+from octo_bench.support import require_supported
 
 SLOTS = 8
 _EPISODES_PER_SHARE = 16
@@ -64,9 +65,11 @@ def evaluate(
     Raises:
         UnknownName, UnknownLevel, BadCheckpoint: when the environment, the suite or the policy
             cannot be had.
+        UnsupportedEnvironment: for one whose demonstrator does not succeed often enough.
         BadInitialStates: when the environment's frozen initial states are not what was frozen.
     """
     declared = environment(env_id)
+    require_supported(declared)
     # Mistakes show here, not in a worker.
     load_agent(policy, declared)
     find_bank(declared)

@@ -83,7 +83,7 @@ class SimulationSpeed:
 def measure_simulation(
     env_ids: Sequence[str] = DEFAULT_ENVIRONMENTS,
     *,
-    steps: int = 30,
+    steps: int = 20,
     repeats: int = 5,
     progress: bool = True,
 ) -> list[SimulationSpeed]:

@@ -15,10 +15,10 @@ import numpy as np
 from octo_bench.simulation.world import Pose, World
 
 OPEN, CLOSE = -1.0, 1.0
-DOWN = np.array([0.0, 0.0, -1.0])
 Motion = Iterator[np.ndarray]
 Position = Callable[[], np.ndarray]
 
+_DOWN = np.array([0.0, 0.0, -1.0])
 _METRES_PER_UNIT = 0.05
 _RADIANS_PER_UNIT = 0.5
 _GAIN = 1.7
@@ -28,21 +28,15 @@ _LEAN_PER_METRE = 2.2
 
 
 def servo(
-    world: World,
-    position: np.ndarray,
-    gripper: float,
-    yaw: float = 0.0,
-    arm: int = 0,
-    approach: np.ndarray = DOWN,
+    world: World, position: np.ndarray, gripper: float, yaw: float = 0.0, arm: int = 0
 ) -> np.ndarray:
-    """One action (7,) towards a tool `position` (world, metres) at `yaw` (rad).
+    """One action (7,) towards a tool `position` (world, metres), pointing down, at `yaw` (rad).
 
-    The tool's z axis is brought to the unit vector `approach`. A proportional controller on the
-    pose error, within the action's limits.
+    A proportional controller on the pose error, within the action's limits.
     """
     tool = world.tool(arm)
     shift = _GAIN * (position - tool.position) / _METRES_PER_UNIT
-    tilt = np.cross(tool.rotation[:, 2], approach)
+    tilt = np.cross(tool.rotation[:, 2], _DOWN)
     turn = _TURN_GAIN * (tilt + np.array([0.0, 0.0, _swing(tool.rotation, yaw)]))
     # The course over the table is kept where the length has to be cut; height is not traded for it.
     shift[:2] /= max(1.0, np.abs(shift[:2]).max())
@@ -60,13 +54,12 @@ def reach(
     yaw: Callable[[], float] = lambda: 0.0,
     turned: float = np.inf,
     arm: int = 0,
-    approach: np.ndarray = DOWN,
     looks: int = 1,
 ) -> Motion:
     """Move the tool to `position()` (world, metres) until it is within `tolerance`.
 
-    The turn to `yaw()` (rad) need only be within `turned` of its end; `approach` as in `servo`.
-    The goal has to be seen reached in so many `looks` in a row.
+    The turn to `yaw()` (rad) need only be within `turned` of its end. The goal has to be
+    seen reached in so many `looks` in a row.
     """
     seen = 0
     for _ in range(patience):
@@ -75,7 +68,7 @@ def reach(
         seen = seen + 1 if near and abs(_swing(tool.rotation, yaw())) < turned else 0
         if seen == looks:
             return
-        yield servo(world, position(), gripper, yaw(), arm, approach)
+        yield servo(world, position(), gripper, yaw(), arm)
 
 
 def servo_pose(world: World, goal: Pose, gripper: float, arm: int = 0) -> np.ndarray:
@@ -154,8 +147,8 @@ def leaning(world: World, motion: Motion, most: float = 0.6) -> Motion:
         outward = (tool.position - world.base()) * [1.0, 1.0, 0.0]
         distance = np.linalg.norm(outward)
         angle = np.clip(_LEAN_PER_METRE * (distance - _UPRIGHT_REACH), 0.0, most)
-        lean = np.cos(angle) * DOWN + np.sin(angle) * outward / distance
-        more = _TURN_GAIN * np.cross(tool.rotation[:, 2], lean - DOWN) / _RADIANS_PER_UNIT
+        lean = np.cos(angle) * _DOWN + np.sin(angle) * outward / distance
+        more = _TURN_GAIN * np.cross(tool.rotation[:, 2], lean - _DOWN) / _RADIANS_PER_UNIT
         turn = np.clip(action[3:6] + more, -1.0, 1.0)
         yield np.concatenate([action[:3], turn, action[6:]])
 

@@ -13,7 +13,7 @@ from octo_bench.simulation.world import World
 _GRIP = 0.065
 _LEVEL = np.cos(0.2)
 _ABOVE_PEG = 0.17
-_MOST_LEAN = 0.2
+_MOST_LEAN = 0.3
 _PEG = 0.13  # m, the pegs' height over robosuite's table
 _ALIGNED = 0.008
 _STEP = 0.015

@@ -65,8 +65,8 @@ def _fetch(world: World, hammer: str) -> Motion:
     across = _across(world)
     thing = world.thing(hammer)
     handle = float(np.arctan2(thing.rotation[1, 2], thing.rotation[0, 2]))
-    goal = nearest_turn(across, np.pi, to=world.facing(_GIVER))
-    yaw = nearest_turn(handle, np.pi, to=goal)
+    yaw = nearest_turn(handle, np.pi, to=world.facing(_GIVER))
+    goal = nearest_turn(across, np.pi, to=yaw)
     # After the turn to `goal`, the end that the tool's -x side held is on the giver's own side.
     behind = -1.0 if np.cos(yaw - handle) > 0 else 1.0
     if np.cos(goal - across) < 0:

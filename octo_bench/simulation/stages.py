@@ -9,7 +9,7 @@ import numpy as np
 from octo_bench.definitions import Stage
 from octo_bench.simulation.world import World
 
-_REACHED = 0.03
+_REACHED = 0.015
 _LIFTED = 0.03
 _ALIGNED = 0.02
 _TURNED = np.radians(30.0)
@@ -41,16 +41,21 @@ class StageTracker:
         return self._world.thing(name).position
 
     def _reach(self) -> bool:
-        """The tool is at the object, or at some of the dirt."""
-        world = self._world
-        if self._task.object:
-            goals = self._position(self._task.object)[None]
-        else:
-            goals = world.dirt()
-        tools = [world.tool(arm).position for arm in range(self._task.arms)]
+        """Some tool is at the object, or at some of the dirt."""
         return any(
-            bool((np.linalg.norm(goals - position, axis=1) < _REACHED).any()) for position in tools
+            self._distance(self._world.tool(arm).position) < _REACHED
+            for arm in range(self._task.arms)
         )
+
+    def _distance(self, position: np.ndarray) -> float:
+        """Metres from a position to the object, if it has a size to its box, or to the dirt."""
+        world, name = self._world, self._task.object
+        if not name:
+            return float(np.linalg.norm(world.dirt() - position, axis=1).min(initial=np.inf))
+        thing = world.thing(name)
+        local = thing.rotation.T @ (position - thing.position)
+        low, high = world.extent(name)
+        return float(np.linalg.norm(local - np.clip(local, low, high)))
 
     def _grasp(self) -> bool:
         """Some arm holds the object."""

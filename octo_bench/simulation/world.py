@@ -184,9 +184,15 @@ class World:
         return Pose(data.site_xpos[index].copy(), data.site_xmat[index].reshape(3, 3).copy())
 
     def extent(self, name: str) -> np.ndarray:
-        """The box around an object's collision geoms in its own frame: low and high, (2, 3) m."""
+        """The box around an object's collision geoms in its own frame: low and high, (2, 3) m.
+
+        Of a site it is zeros.
+        """
         if name not in self._extents:
-            self._extents[name] = _extent(self.model, _objects(self._suite)[name].contact_geoms)
+            named = _objects(self._suite).get(name)
+            self._extents[name] = (
+                np.zeros((2, 3)) if named is None else _extent(self.model, named.contact_geoms)
+            )
         return self._extents[name]
 
     def grasping(self, name: str, arm: int = 0) -> bool:

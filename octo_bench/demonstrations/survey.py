@@ -1,0 +1,88 @@
+"""Letting every demonstrator try the same number of seeds: what makes a pair supported."""
+
+from __future__ import annotations
+
+import multiprocessing
+import signal
+from collections import Counter
+from collections.abc import Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from pathlib import Path
+
+import numpy as np
+from tqdm import tqdm
+
+from octo_bench.definitions import environment
+from octo_bench.demonstrations.collecting import Attempt, attempt
+from octo_bench.simulation.world import Control
+from octo_bench.support import Demonstrated, read_demonstrated, write_demonstrated
+
+SEEDS = 100
+_FIRST_SEED = 50_000_000
+"""Apart from the seeds of demonstrations, which start at 0, and of evaluation."""
+
+
+def survey(
+    env_ids: Sequence[str],
+    table: Path,
+    *,
+    seeds: int = SEEDS,
+    stock: bool = False,
+    workers: int = 1,
+    progress: bool = True,
+) -> dict[str, Demonstrated]:
+    """Let the demonstrators of `env_ids` try `seeds` seeds each, disturbed as for collecting.
+
+    The table is written after each environment, so that a survey that is cut off keeps what it
+    has. With `stock` the same seeds are tried with robosuite's own controller too.
+
+    Returns:
+        All rows of the table, also those that were there before.
+
+    Raises:
+        UnknownName: for an unknown environment.
+        BadRecords: for a table that cannot be read.
+    """
+    names = [environment(env_id).id for env_id in env_ids]
+    rows = dict(read_demonstrated(table))
+    table.parent.mkdir(parents=True, exist_ok=True)
+    context = multiprocessing.get_context("spawn")
+    # Ctrl-C ends the workers at once and without a word: the caller says what there is to say.
+    quiet = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_DFL)}
+    bar = tqdm(total=len(names), desc=f"demonstrators, {seeds} seeds", disable=not progress)
+    with bar, ProcessPoolExecutor(workers, context, **quiet) as pool:
+        try:
+            pending = [pool.submit(survey_one, name, seeds, stock) for name in names]
+            for done in as_completed(pending):
+                row = done.result()
+                rows[row.env_id] = row
+                write_demonstrated(table, rows)
+                bar.update()
+                bar.set_postfix_str(f"{row.env_id} {row.successes}/{row.seeds}")
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+    return rows
+
+
+def survey_one(env_id: str, seeds: int, stock: bool) -> Demonstrated:
+    """Let one demonstrator try the first `seeds` seeds of the survey."""
+    tries = _tries(env_id, seeds, "fast")
+    steps = [each.steps for each in tries if each.success]
+    failed = Counter(each.furthest_stage for each in tries if not each.success)
+    return Demonstrated(
+        env_id=env_id,
+        seeds=seeds,
+        successes=len(steps),
+        mean_steps=round(float(np.mean(steps)), 1) if steps else 0.0,
+        failures=", ".join(f"{stage} {count}" for stage, count in failed.most_common()),
+        stock_successes=sum(each.success for each in _tries(env_id, seeds, "stock"))
+        if stock
+        else -1,
+    )
+
+
+def _tries(env_id: str, seeds: int, control: Control) -> list[Attempt]:
+    return [
+        attempt(env_id, _FIRST_SEED + number, images=False, control=control)
+        for number in range(seeds)
+    ]

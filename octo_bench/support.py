@@ -1,0 +1,125 @@
+"""Which pairs of task and embodiment are supported: those whose demonstrator was seen to succeed.
+
+`octo-bench demonstrators` lets every demonstrator try the same number of seeds and writes the
+table that is read here.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from functools import cache
+from pathlib import Path
+
+from octo_bench.definitions import Environment
+from octo_bench.errors import BadRecords, UnsupportedEnvironment
+from octo_bench.files import atomic_path
+from octo_bench.paths import demonstrators_table
+
+REQUIRED_SUCCESS = 0.9
+_MEND = "make it anew with `octo-bench demonstrators`"
+
+
+@dataclass(frozen=True)
+class Demonstrated:
+    """How often the demonstrator of one environment succeeded, over so many seeds.
+
+    `mean_steps` is of the successes; `failures` says how far the others got, as "grasp 3, lift 1";
+    `stock_successes` is with robosuite's own controller on the same seeds, -1 if not measured.
+    """
+
+    env_id: str
+    seeds: int
+    successes: int
+    mean_steps: float
+    failures: str = ""
+    stock_successes: int = -1
+
+    @property
+    def rate(self) -> float:
+        """Share of the seeds on which it succeeded."""
+        return self.successes / self.seeds
+
+
+@dataclass(frozen=True)
+class Support:
+    """Whether a pair is supported, None if nobody has measured it, and why not."""
+
+    supported: bool | None
+    reason: str
+    demonstrator_success: float | None
+
+
+def support(declared: Environment) -> Support:
+    """Whether an environment is supported.
+
+    Raises:
+        BadRecords: for a table that cannot be read.
+    """
+    return support_in(read_demonstrated(demonstrators_table()), declared)
+
+
+def support_in(rows: Mapping[str, Demonstrated], declared: Environment) -> Support:
+    """Whether an environment is supported by what a table says."""
+    measured = rows.get(declared.id)
+    task = declared.task.name
+    reasons = {each.task: each.reason for each in declared.embodiment.unsupported}
+    if measured is None:
+        if task in reasons:
+            return Support(False, reasons[task], None)
+        return Support(None, "not measured; run `octo-bench demonstrators`", None)
+    if measured.rate >= REQUIRED_SUCCESS:
+        return Support(True, "", measured.rate)
+    seen = f"{measured.successes} of {measured.seeds}; the others got to: {measured.failures}"
+    reason = f"{reasons[task]} ({seen})" if task in reasons else seen
+    return Support(False, reason, measured.rate)
+
+
+def require_supported(declared: Environment) -> None:
+    """Refuse an environment that is not supported; one that is not measured passes.
+
+    Raises:
+        UnsupportedEnvironment: naming the table, the reason and the mend.
+    """
+    found = support(declared)
+    if found.supported is False:
+        raise UnsupportedEnvironment(
+            f"{demonstrators_table()}: {declared.id} is not supported: {found.reason}; "
+            "choose one that `octo-bench envs` lists as supported"
+        )
+
+
+def read_demonstrated(path: Path) -> dict[str, Demonstrated]:
+    """The table's rows by environment id; empty where there is no table yet.
+
+    Raises:
+        BadRecords: for a table that cannot be read.
+    """
+    if not path.is_file():
+        return {}
+    return _read(path, path.stat().st_mtime_ns)
+
+
+@cache
+def _read(path: Path, changed: int) -> dict[str, Demonstrated]:
+    converters = {"str": str, "int": int, "float": float}
+    kinds = {field.name: converters[str(field.type)] for field in fields(Demonstrated)}
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows = [
+                Demonstrated(**{name: kind(row[name]) for name, kind in kinds.items()})
+                for row in csv.DictReader(file)
+            ]
+    except (OSError, UnicodeDecodeError, KeyError, TypeError, ValueError, csv.Error) as broken:
+        raise BadRecords(path, f"is no table of demonstrators ({broken})", _MEND) from broken
+    return {row.env_id: row for row in rows}
+
+
+def write_demonstrated(path: Path, rows: dict[str, Demonstrated]) -> None:
+    """Write the table, in the order of the ids."""
+    with atomic_path(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        names = [field.name for field in fields(Demonstrated)]
+        writer = csv.DictWriter(file, names, lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(asdict(rows[env_id]) for env_id in sorted(rows))
