@@ -352,6 +352,8 @@ def verify(
     episodes: Annotated[
         int, typer.Option(min=1, help="Episodes in each environment, with --determinism.")
     ] = 4,
+    suite: SuiteName = "",
+    level: SuiteLevel = 1,
     as_json: AsJson = False,
 ) -> None:
     """Check the frozen initial states against their SHA-256 sums.
@@ -374,7 +376,9 @@ def verify(
             check_determinism,
         )
 
-        ways = check_determinism(env or DEFAULT_ENVIRONMENTS, policy=policy, episodes=episodes)
+        ways = check_determinism(
+            env or DEFAULT_ENVIRONMENTS, policy=policy, episodes=episodes, suite=suite, level=level
+        )
         rows = [dataclasses.asdict(way) for way in ways]
         _print_rows(rows if as_json else as_table(ways), as_json)
         problems = [line for way in ways for line in way.differences]

@@ -39,7 +39,8 @@ class LightChange:
 
 @dataclass(frozen=True)
 class Recolouring:
-    """Other colours, from 0 (its own) to 1 (any), and other materials for table and floor."""
+    """Other colours, from 0 (its own) to 1 (any); `materials` gives the table or the bins the
+    material of a part of the room."""
 
     table: float
     room: float

@@ -25,7 +25,10 @@ def mistake(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     return err
 
 
-COMMANDS = ("envs", "policies", "collect", "pretrain", "finetune", "evaluate", "reproduce")
+COMMANDS = (
+    *("envs", "policies", "collect", "demonstrators", "pretrain", "finetune", "evaluate", "watch"),
+    *("speed", "freeze", "verify", "reproduce"),
+)
 
 
 @pytest.mark.parametrize("command", COMMANDS)

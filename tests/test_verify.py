@@ -54,7 +54,10 @@ def traces() -> dict[tuple[str, int], EpisodeTrace]:
 
 
 def test_all_ways_agree_with_the_first() -> None:
-    comparisons = check_determinism(["Lift-Panda"], episodes=3, progress=False)
+    # A perturbation is part of the episode too.
+    comparisons = check_determinism(
+        ["Lift-Panda"], episodes=3, suite="distractors", level=2, progress=False
+    )
     assert [each.way for each in comparisons] == [way.name for way in WAYS]
     assert [each.differences for each in comparisons] == [()] * len(WAYS)
     assert {each.episodes for each in comparisons} == {3}
@@ -105,5 +108,7 @@ def test_the_first_way_is_one_at_a_time_in_this_process() -> None:
 def test_wrong_names_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["verify", "--determinism", "--env", "Lift-Pada"]) == 2
     assert "octo_bench/Lift-Panda-v0" in capsys.readouterr().err
+    assert run(["verify", "--determinism", "--suite", "camra"]) == 2
+    assert "did you mean camera" in capsys.readouterr().err
     assert run(["verify", "--determinism", "--policy", "exprt"]) == 2
     assert "did you mean expert" in capsys.readouterr().err

@@ -50,7 +50,9 @@ def survey(
     # Ctrl-C ends the workers at once and without a word: the caller says what there is to say.
     quiet = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_DFL)}
     bar = tqdm(total=len(names), desc=f"demonstrators, {seeds} seeds", disable=not progress)
-    with bar, ProcessPoolExecutor(workers, context, **quiet) as pool:
+    # A process for each environment: what one holds is only given back when its process ends.
+    pool_of_one_each = ProcessPoolExecutor(workers, context, **quiet, max_tasks_per_child=1)
+    with bar, pool_of_one_each as pool:
         try:
             pending = [pool.submit(survey_one, name, seeds, stock) for name in names]
             for done in as_completed(pending):

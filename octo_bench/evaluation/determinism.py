@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -26,6 +27,7 @@ from octo_bench.definitions import environment
 from octo_bench.evaluation.records import TIMING_COLUMNS
 from octo_bench.evaluation.rollouts import roll_out
 from octo_bench.simulation.environment import OctoBenchEnvironment
+from octo_bench.suites import find_level
 
 DEFAULT_ENVIRONMENTS = ("Lift-Panda", "PickPlaceCan-UR5e", "TwoArmLift-TwoPandas")
 _STUDY_SEED = 0
@@ -89,6 +91,8 @@ def check_determinism(
     *,
     policy: str = "expert",
     episodes: int = 4,
+    suite: str = "",
+    level: int = 1,
     ways: Sequence[Way] = WAYS,
     progress: bool = True,
 ) -> list[Comparison]:
@@ -98,22 +102,28 @@ def check_determinism(
         env_ids: the environments.
         policy: who acts, as for `evaluate`.
         episodes: how many in each environment.
+        suite, level: the perturbation, as for `evaluate`.
         ways: in which ways.
         progress: show a progress bar.
 
     Raises:
-        UnknownName, BadCheckpoint: when an environment or the policy cannot be had.
+        UnknownName, UnknownLevel, BadCheckpoint: when an environment, the suite or the policy
+            cannot be had.
         BadInitialStates: when an environment's frozen initial states are not what was frozen.
     """
     jobs = [(environment(env_id).id, number) for env_id in env_ids for number in range(episodes)]
+    # Mistakes show here, not in a worker.
     for env_id in env_ids:
         load_agent(policy, environment(env_id))
+    if suite:
+        find_level(suite, level)
+    perturbation = {"suite": suite, "level": level}
     reference: dict[Key, EpisodeTrace] = {}
     comparisons = []
     with tqdm(total=len(ways) * len(jobs), desc="determinism", disable=not progress) as bar:
         for way in ways:
             bar.set_postfix_str(way.name)
-            traces = _traces(way, policy, jobs)
+            traces = _traces(way, policy, jobs, perturbation)
             reference = reference or traces
             comparisons.append(compare(way.name, reference, traces))
             bar.update(len(jobs))
@@ -137,11 +147,20 @@ def as_table(comparisons: Sequence[Comparison]) -> list[dict[str, object]]:
 
 
 def trace_episodes(
-    agent: Agent, env_id: str, numbers: Sequence[int], slots: int = 1, *, seeded: bool = False
+    agent: Agent,
+    env_id: str,
+    numbers: Sequence[int],
+    slots: int = 1,
+    *,
+    seeded: bool = False,
+    perturbation: Mapping[str, Any] = MappingProxyType({}),
 ) -> dict[Key, EpisodeTrace]:
     """Roll out episodes in `slots` environments, hashing as they go."""
     with ExitStack() as stack:
-        environments = [stack.enter_context(closing(_Traced(env_id, seeded))) for _ in range(slots)]
+        environments = [
+            stack.enter_context(closing(_Traced(env_id, seeded, perturbation)))
+            for _ in range(slots)
+        ]
         records = list(roll_out(agent, environments, numbers, _STUDY_SEED))
         traces = {seed: trace for env in environments for seed, trace in env.traces.items()}
     for record in records:
@@ -186,8 +205,8 @@ def compare(
 class _Traced(OctoBenchEnvironment):
     """An environment that hashes states and frames; `traces` are by the episode's seed."""
 
-    def __init__(self, env_id: str, seeded: bool) -> None:
-        super().__init__(env_id)
+    def __init__(self, env_id: str, seeded: bool, perturbation: Mapping[str, Any]) -> None:
+        super().__init__(env_id, **perturbation)
         self.traces: dict[int, EpisodeTrace] = {}
         self._seeded = seeded
         self._trace = EpisodeTrace()
@@ -215,26 +234,32 @@ class _Traced(OctoBenchEnvironment):
         self._trace.frames.append(frames.digest())
 
 
-def _traces(way: Way, policy: str, jobs: Sequence[Key]) -> dict[Key, EpisodeTrace]:
+def _traces(
+    way: Way, policy: str, jobs: Sequence[Key], perturbation: dict[str, Any]
+) -> dict[Key, EpisodeTrace]:
     ordered = list(reversed(jobs)) if way.backwards else list(jobs)
     if way.processes == 0:
-        return _trace_jobs(way, policy, ordered)
+        return _trace_jobs(way, policy, ordered, perturbation)
     context = multiprocessing.get_context("spawn")
     # Ctrl-C ends the workers at once and without a word: the caller says what there is to say.
     quiet = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_DFL)}
     with ProcessPoolExecutor(way.processes, context, **quiet) as pool:
         shares = [ordered[start :: way.processes] for start in range(way.processes)]
-        pending = [pool.submit(_trace_jobs, way, policy, share) for share in shares]
+        pending = [pool.submit(_trace_jobs, way, policy, share, perturbation) for share in shares]
         return {key: trace for share in pending for key, trace in share.result().items()}
 
 
-def _trace_jobs(way: Way, policy: str, jobs: Sequence[Key]) -> dict[Key, EpisodeTrace]:
+def _trace_jobs(
+    way: Way, policy: str, jobs: Sequence[Key], perturbation: dict[str, Any]
+) -> dict[Key, EpisodeTrace]:
     torch.set_num_threads(1)  # a process keeps to its core
     traces: dict[Key, EpisodeTrace] = {}
     for env_id in dict.fromkeys(env_id for env_id, _ in jobs):
         numbers = [number for other, number in jobs if other == env_id]
         agent = load_agent(policy, environment(env_id))
-        traces |= trace_episodes(agent, env_id, numbers, way.slots, seeded=way.seeded)
+        traces |= trace_episodes(
+            agent, env_id, numbers, way.slots, seeded=way.seeded, perturbation=perturbation
+        )
     return traces
 
 

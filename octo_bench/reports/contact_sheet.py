@@ -17,6 +17,7 @@ from octo_bench.experts.demonstrators import demonstrate
 from octo_bench.files import atomic_path
 from octo_bench.simulation.environment import OctoBenchEnvironment
 from octo_bench.simulation.rendering import Quality
+from octo_bench.support import support
 
 _SEED = 1
 _STEPS_IN = 15
@@ -34,7 +35,7 @@ def draw_contact_sheet(environments: Sequence[Environment], out: Path) -> None:
     """Draw all `environments` to `out` (.png): a row a task, a column an embodiment.
 
     Each is shown as a policy sees it, front and first wrist camera, some steps into its
-    demonstration.
+    demonstration; those that are not supported are pale.
 
     Raises:
         BadFile: for another kind of file.
@@ -45,12 +46,12 @@ def draw_contact_sheet(environments: Sequence[Environment], out: Path) -> None:
         chosen = [each for each in environments if each.task.arms == arms]
         tasks = list(dict.fromkeys(each.task.name for each in chosen))
         embodiments = list(dict.fromkeys(each.embodiment.name for each in chosen))
-        pictures = {
-            (tasks.index(each.task.name), embodiments.index(each.embodiment.name)): np.concatenate(
-                _views(each, "fast", _PICTURE), axis=1
-            )
-            for each in tqdm(chosen, desc=f"{arms} arm{'s' * (arms > 1)}")
-        }
+        pictures = {}
+        for each in tqdm(chosen, desc=f"{arms} arm{'s' * (arms > 1)}"):
+            cell = tasks.index(each.task.name), embodiments.index(each.embodiment.name)
+            picture = np.concatenate(_views(each, "fast", _PICTURE), axis=1)
+            unsupported = support(each).supported is False
+            pictures[cell] = 255 - (255 - picture) // 3 if unsupported else picture
         sheets.append(_sheet(pictures, tasks, embodiments))
     _write(sheets, out)
 

@@ -20,8 +20,8 @@ from octo_bench.files import atomic_path
 FACES_PER_MESH = 400
 _FEWEST = 40
 _FULL_SIZE = 0.03
-_GRIDS = (512, 256, 192, 128, 96, 64, 48, 32)
-_FORMAT = b"octo-bench mesh 2"
+_GRIDS = (512, 256, 192, 128, 96, 64, 48, 32, 24)
+_FORMAT = b"octo-bench mesh 3"
 
 
 def cache_folder() -> Path:

@@ -23,6 +23,7 @@ from octo_bench.suites import CameraShift, Clutter, Level, LightChange, Recolour
 
 _TRIES = 300
 _DROP = 0.6
+_TABLE_BODIES = ("table", "bin")
 _ROBOT_BODIES = ("robot", "gripper", "fixed_mount", "mobilebase", "leftmount", "nullmount")
 _OWN_COLOUR = 0.5  # robosuite leaves geoms that have a material at MuJoCo's grey
 
@@ -106,18 +107,11 @@ def _recoloured(
     own[by_material] = model.mat_rgba[model.geom_matid[by_material], :3]
     colours, materials = model.geom_rgba[:, :3].copy(), model.geom_matid.copy()
     parts = _parts(world)
-    others = np.unique(model.geom_matid[parts["room"] & textured])
-    for part, share in (
-        ("table", change.table),
-        ("room", change.room),
-        ("robot", change.robot),
-    ):
-        geoms = np.flatnonzero(parts[part])
-        colour = _colour(generator)
-        colours[geoms] = _mixed(own[geoms], colour, share)
-        material = generator.choice(others) if len(others) else -1
-        if change.materials and part == "table" and material >= 0:
-            materials[geoms[textured[geoms]]] = material
+    for name, share in (("table", change.table), ("room", change.room), ("robot", change.robot)):
+        colours[parts[name]] = _mixed(own[parts[name]], _colour(generator), share)
+    material = generator.choice(np.unique(model.geom_matid[parts["room"] & textured]))
+    if change.materials:
+        materials[parts["table"] & textured] = material
     return colours, materials
 
 
@@ -130,11 +124,14 @@ def _parts(world: World) -> dict[str, np.ndarray]:
     )
     seen = opaque & (model.geom_group != 0)
     return {
-        "table": seen & np.char.startswith(names, ("table"))
-        | seen & np.char.startswith(names, "bin"),
+        "table": seen & _start_with(names, _TABLE_BODIES),
         "room": seen & (names == "world"),
-        "robot": seen & np.any([np.char.startswith(names, own) for own in _ROBOT_BODIES], axis=0),
+        "robot": seen & _start_with(names, _ROBOT_BODIES),
     }
+
+
+def _start_with(names: np.ndarray, beginnings: tuple[str, ...]) -> np.ndarray:
+    return np.any([np.char.startswith(names, each) for each in beginnings], axis=0)
 
 
 def _scattered(clutter: Clutter, world: World, generator: np.random.Generator) -> tuple[Prop, ...]:
