@@ -14,7 +14,7 @@ reproduce: $(INSTALLED)
 	$(BIN)/octo-bench reproduce quick --workers $(WORKERS)
 
 test: lint
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
