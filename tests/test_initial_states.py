@@ -89,7 +89,7 @@ def test_every_shipped_bank_is_intact_and_has_two_hundred_states() -> None:
 
 
 def test_a_bank_comes_out_the_same_bit_for_bit(tmp_path: Path) -> None:
-    names = ["Lift-Panda", "Wipe-XArm7"]
+    names = ["Lift-Panda", "Wipe-UR5e"]
     assert freeze(names, tmp_path, workers=2, progress=False) == 2
     for name in names:
         shipped = definitions_root() / FOLDER / f"{name}.safetensors"
