@@ -91,4 +91,4 @@ class MissingDependency(OctoBenchError):
 
 
 class UnsupportedEnvironment(OctoBenchError):
-    """A pair of task and embodiment that is declared not to work."""
+    """A pair of task and embodiment that is not supported, or not by a policy."""
