@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from octo_bench.experts.grasping import carry, grasp, let_go, raise_to
+from octo_bench.experts.grasping import carry, grasp, heights, let_go, raise_to
 from octo_bench.experts.motions import Motion, leaning
 from octo_bench.simulation.world import World
 
@@ -25,12 +25,11 @@ def _place_upright(world: World) -> Motion:
     floor = world.workspace[2]
     while True:
         yield from grasp(world, task.object)
-        hangs = world.tool().position[2] - _bottom(world, task.object)
+        hangs = world.tool().position[2] - heights(world, task.object)[0]
         yield from raise_to(world, floor + _WALL + _CLEARANCE + hangs)
         if not world.grasping(task.object):
             continue
-        rises = world.thing(task.object).position[2] - _bottom(world, task.object)
-
+        rises = world.thing(task.object).position[2] - heights(world, task.object)[0]
         place = _near_side(world)
 
         def above(height: float, rises: float = rises, place: np.ndarray = place) -> np.ndarray:
@@ -53,10 +52,3 @@ def _near_side(world: World) -> np.ndarray:
     middle = world.thing(task.target).position[:2]
     towards = world.base()[:2] - middle
     return middle + slack * towards / np.abs(towards).max()
-
-
-def _bottom(world: World, name: str) -> float:
-    """The height (m) of a thing's lowest point."""
-    thing, extent = world.thing(name), world.extent(name)
-    centre = thing.position + thing.rotation @ extent.mean(axis=0)
-    return float(centre[2] - np.abs(thing.rotation[2]) @ np.ptp(extent, axis=0) / 2)

@@ -35,7 +35,7 @@ def grasp(world: World, name: str, in_the_way: str = "", arm: int = 0) -> Motion
 
 def grasp_at(world: World, name: str, where: Position, yaw: float, arm: int = 0) -> Motion:
     """Grasp a thing with the tool at `where()` (world, metres) and at `yaw` (rad)."""
-    clear = np.array([0.0, 0.0, max(ABOVE[2], _top(world, name) - where()[2] + _PAD_DEPTH)])
+    clear = np.array([0.0, 0.0, max(ABOVE[2], heights(world, name)[1] - where()[2] + _PAD_DEPTH)])
     turn = lambda: yaw  # noqa: E731
     yield from reach(
         world, lambda: where() + clear, OPEN, tolerance=0.012, yaw=turn, turned=0.08, arm=arm
@@ -124,6 +124,14 @@ def graspable_yaw(world: World, name: str, in_the_way: str = "", arm: int = 0) -
     return nearest if clear > _NEIGHBOUR_RADIUS else float(other)
 
 
+def heights(world: World, name: str) -> tuple[float, float]:
+    """The heights (m) of a thing's lowest and highest point."""
+    thing, extent = world.thing(name), world.extent(name)
+    centre = thing.position + thing.rotation @ extent.mean(axis=0)
+    half = np.abs(thing.rotation[2]) @ (np.ptp(extent, axis=0) / 2)
+    return float(centre[2] - half), float(centre[2] + half)
+
+
 def _upright_axes(rotation: np.ndarray, size: np.ndarray) -> tuple[int, int]:
     """Of the thing's two axes that lie level: the one it is narrow along, and the other."""
     vertical = int(np.abs(rotation[2]).argmax())
@@ -135,16 +143,8 @@ def _middle(world: World, name: str) -> np.ndarray:
     """Where to hold a thing: its middle, or for a tall one near its top."""
     thing, extent = world.thing(name), world.extent(name)
     middle = thing.position + thing.rotation @ extent.mean(axis=0)
-    middle[2] = max(middle[2], _top(world, name) - _PAD_DEPTH)
+    middle[2] = max(middle[2], heights(world, name)[1] - _PAD_DEPTH)
     return middle
-
-
-def _top(world: World, name: str) -> float:
-    """The height (m) of a thing's highest point."""
-    thing, extent = world.thing(name), world.extent(name)
-    half = np.ptp(extent, axis=0) / 2
-    centre = thing.position + thing.rotation @ extent.mean(axis=0)
-    return float(centre[2] + np.abs(thing.rotation[2]) @ half)
 
 
 def _held(world: World, name: str, arm: int) -> Callable[[], bool]:

@@ -28,9 +28,7 @@ def thread_nut(world: World) -> Motion:
 def _thread_upright(world: World) -> Motion:
     task = world.declared.task
     while True:
-        nut = world.thing(task.object)
-        handle = np.arctan2(nut.rotation[1, 0], nut.rotation[0, 0])
-        yaw = nearest_turn(handle, np.pi)
+        yaw = nearest_turn(_yaw(world, task.object), np.pi)
 
         def grip() -> np.ndarray:
             nut = world.thing(task.object)
@@ -53,7 +51,7 @@ def _thread_upright(world: World) -> Motion:
             world,
             task.object,
             lambda: over(_ABOVE_PEG),
-            tolerance=0.008,
+            tolerance=_ALIGNED,
             yaw=lambda goal=goal: goal,
             turned=0.05,
             patience=80,
@@ -91,5 +89,6 @@ def _turn_to_fit(yaw: float) -> float:
 
 
 def _yaw(world: World, name: str) -> float:
+    """The direction (rad) in which a thing's x axis points, for a nut its handle."""
     rotation = world.thing(name).rotation
     return float(np.arctan2(rotation[1, 0], rotation[0, 0]))
