@@ -98,7 +98,20 @@ class CategoricalHead(nn.Module):
         """
         logits = self._logits(features)
         if self.config.decode == "sample":
-            tail = torch.finfo(logits.dtype).tiny
-            uniform = torch.special.ndtr(noise).clamp(tail, 1 - torch.finfo(logits.dtype).eps)
-            logits = logits - (-uniform.log()).log()
+            return self.centre_of(gumbel_max(logits, noise))
         return self.centre_of(logits.argmax(-1))
+
+
+def gumbel_max(logits: Tensor, noise: Tensor) -> Tensor:
+    """Draw from categorical distributions with explicit noise (Gumbel 1954).
+
+    Args:
+        logits: (..., K).
+        noise: the same shape, standard normal; its normal CDF gives the uniform draws.
+
+    Returns:
+        (...), int64.
+    """
+    tail = torch.finfo(logits.dtype).tiny
+    uniform = torch.special.ndtr(noise).clamp(tail, 1 - torch.finfo(logits.dtype).eps)
+    return (logits - (-uniform.log()).log()).argmax(-1)

@@ -21,7 +21,7 @@ class TransformerConfig:
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention (Vaswani et al. 2017)."""
+    """Multi-head attention (Vaswani et al. 2017)."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -33,11 +33,24 @@ class Attention(nn.Module):
         self.v_proj = nn.Linear(width, width)
         self.out_proj = nn.Linear(width, width)
 
-    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """x (B, L, width); mask (B, 1, L, L) bool, True where a query sees a key."""
+    def forward(self, queries: Tensor, tokens: Tensor, mask: Tensor | None) -> Tensor:
+        """What each of the queries gathers from the tokens.
+
+        Args:
+            queries: (B, Q, width).
+            tokens: (B, L, width).
+            mask: (B, 1, Q, L), bool, True where a query sees a key, or float, added to the logits.
+
+        Returns:
+            (B, Q, width).
+        """
         query, key, value = (
             projection(x).unflatten(-1, (self.heads, -1)).transpose(1, 2)
-            for projection in (self.q_proj, self.k_proj, self.v_proj)
+            for projection, x in (
+                (self.q_proj, queries),
+                (self.k_proj, tokens),
+                (self.v_proj, tokens),
+            )
         )
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=mask)
         return self.out_proj(mixed.transpose(1, 2).flatten(2))
@@ -60,7 +73,8 @@ class Block(nn.Module):
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """(B, L, width) to the same shape."""
-        x = x + self.dropout(self.attention(self.norm_attention(x), mask))
+        normed = self.norm_attention(x)
+        x = x + self.dropout(self.attention(normed, normed, mask))
         return x + self.dropout(self.feed_forward(self.norm_feed_forward(x)))
 
 
