@@ -8,7 +8,7 @@ arm, so it is scaled by one set of statistics.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -114,25 +114,31 @@ def write_statistics(path: Path, statistics: Statistics) -> None:
     )
 
 
-def read_statistics(path: Path, action_size: int) -> Statistics:
+def read_statistics(path: Path, action_size: int, *, allow_shorter: bool = False) -> Statistics:
     """Read `statistics.json`.
+
+    Args:
+        path: the file.
+        action_size: entries of the model's actions.
+        allow_shorter: an embodiment may use the first of them only.
 
     Raises:
         BadCheckpoint: naming the entry that is missing or has the wrong length.
     """
     mend = "copy it again from where the policy was trained"
 
-    def scaling(name: str, values: Any, size: int | None) -> Affine:
+    def scaling(name: str, values: Any, sizes: Collection[int] | None = None) -> Affine:
         try:
             offset = np.asarray(values["offset"], np.float32)
             scale = np.asarray(values["scale"], np.float32)
         except (KeyError, TypeError, ValueError) as error:
             raise BadCheckpoint(path, f"'{name}' has no numeric offset and scale", mend) from error
-        expected = (len(offset) if size is None else size,)
-        if offset.shape != expected or scale.shape != expected or not (scale > 0).all():
-            raise BadCheckpoint(
-                path, f"'{name}' must hold {expected[0]} offsets and positive scales", mend
-            )
+        fits = offset.ndim == 1 and offset.shape == scale.shape
+        fits = fits and (sizes is None or len(offset) in sizes)
+        if not (fits and np.isfinite(offset).all() and (scale > 0).all()):
+            wanted = f"{'up to ' if allow_shorter else ''}{action_size}" if sizes else "as many"
+            problem = f"'{name}' must hold {wanted} offsets and positive scales"
+            raise BadCheckpoint(path, problem, mend)
         return Affine(offset, scale)
 
     try:
@@ -145,11 +151,12 @@ def read_statistics(path: Path, action_size: int) -> Statistics:
         raise BadCheckpoint(path, "has no table 'actions'", mend)
     if POOLED not in values["actions"]:
         raise BadCheckpoint(path, f"'actions' has no entry '{POOLED}'", mend)
+    sizes = range(1 if allow_shorter else action_size, action_size + 1)
     return Statistics(
         kind=values.get("kind", "bounds"),
-        proprio=scaling("proprio", values.get("proprio"), None),
+        proprio=scaling("proprio", values.get("proprio")),
         actions={
-            name: scaling(f"actions.{name}", entry, action_size)
+            name: scaling(f"actions.{name}", entry, sizes)
             for name, entry in values["actions"].items()
         },
     )

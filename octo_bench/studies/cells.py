@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from octo_bench.agents.loading import BASELINES
+from octo_bench.checkpoints.folder import find_policy, read_config
 from octo_bench.definitions import environment
 from octo_bench.errors import BadStudy
 from octo_bench.files import sha256_file
 from octo_bench.simulation.initial_states import find_bank
 from octo_bench.studies.study import PolicyEntry, Study, finetune_settings
-from octo_bench.training.policy import find_policy, read_config
 
 # Packages whose version can change an episode.
 _LIBRARIES = ("mujoco", "robosuite", "gymnasium", "numpy", "torch", "torchvision", "transformers")

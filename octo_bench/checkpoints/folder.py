@@ -1,15 +1,18 @@
 """The policy folder: config.json, model.safetensors, statistics.json, README.md.
 
-Weights are read from safetensors only, every tensor checked for presence and shape.
+Weights are read from safetensors only, every tensor checked for presence and shape. A folder with
+nothing but config.json is a network to train. A folder `tokenizer` inside holds the files of the
+instruction's tokenizer, where a policy brings them along.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from huggingface_hub import snapshot_download
@@ -18,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from octo_bench.checkpoints.text import TOKENIZER
 from octo_bench.declarations import from_table
 from octo_bench.demonstrations.normalisation import (
     Statistics,
@@ -27,6 +31,8 @@ from octo_bench.demonstrations.normalisation import (
 from octo_bench.errors import BadCheckpoint, UnknownName
 from octo_bench.files import atomic_path, write_json, write_text
 from octo_bench.models.octo import Octo, OctoConfig
+from octo_bench.models.octo_1_5.config import Octo15Config
+from octo_bench.models.octo_1_5.network import Octo15
 from octo_bench.paths import policies_root
 
 FORMAT = 1
@@ -38,14 +44,29 @@ CONFIG, WEIGHTS, STATISTICS, CARD = (
 )
 MEND = "copy the policy folder again from where it was trained"
 
+Architecture = Literal["octo", "octo-1.5"]
+Actions = Literal["environment", "metric"]
+ModelConfig = OctoConfig | Octo15Config
 
-@dataclass(frozen=True)
+CONFIGS: dict[str, type[OctoConfig] | type[Octo15Config]] = {
+    "octo": OctoConfig,
+    "octo-1.5": Octo15Config,
+}
+
+
+@dataclass(frozen=True, kw_only=True)
 class PolicyConfig:
-    """`config.json`: the model, and how many steps of each chunk are executed."""
+    """`config.json`: the model, and how many steps of each chunk are executed.
 
-    format: int
-    model: OctoConfig
+    `actions` is what the model's actions are measured in once they are un-normalised:
+    "environment" units, or "metric": metres, radians, and a gripper that is open at 1.
+    """
+
+    format: int = FORMAT
+    architecture: Architecture = "octo"
+    model: ModelConfig
     execute: int
+    actions: Actions = "environment"
 
 
 @dataclass(frozen=True)
@@ -55,7 +76,7 @@ class Policy:
     folder: Path
     config: PolicyConfig
     statistics: Statistics
-    model: Octo
+    model: Octo | Octo15
 
 
 def find_policy(policy: str | Path) -> Path:
@@ -73,7 +94,7 @@ def find_policy(policy: str | Path) -> Path:
     if str(policy).count("/") != 1:
         raise unknown
     try:
-        files = [CONFIG, WEIGHTS, STATISTICS, CARD]
+        files = [CONFIG, WEIGHTS, STATISTICS, CARD, f"{TOKENIZER}/*"]
         return Path(snapshot_download(str(policy), allow_patterns=files))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise unknown from error
@@ -88,12 +109,7 @@ def read_config(folder: Path) -> PolicyConfig:
     path = folder / CONFIG
     try:
         table = json.loads(path.read_text(encoding="utf-8"))
-        if not isinstance(table, dict):
-            raise BadCheckpoint(path, "is not a table of keys and values", MEND)
-        if table.get("format") != FORMAT:
-            problem = f"has format {table.get('format')!r}, not {FORMAT}"
-            raise BadCheckpoint(path, problem, "use the version of octo-bench that wrote it")
-        config = from_table(table, PolicyConfig, BadCheckpoint, path)
+        config = _parse_config(table, path)
     except FileNotFoundError as error:
         raise BadCheckpoint(path, "no such file", "name a policy folder") from error
     except ValueError as error:
@@ -104,6 +120,24 @@ def read_config(folder: Path) -> PolicyConfig:
     return config
 
 
+def _parse_config(table: Any, path: Path) -> PolicyConfig:
+    if not isinstance(table, dict):
+        raise BadCheckpoint(path, "is not a table of keys and values", MEND)
+    if table.get("format") != FORMAT:
+        problem = f"has format {table.get('format')!r}, not {FORMAT}"
+        raise BadCheckpoint(path, problem, "use the version of octo-bench that wrote it")
+    architecture = str(table.get("architecture", "octo"))
+    if architecture not in CONFIGS:
+        problem = f"'architecture' is {architecture!r}"
+        raise BadCheckpoint(path, problem, f"use one of {', '.join(CONFIGS)}")
+    table = dict(table)
+    model = table.pop("model", None)
+    if not isinstance(model, dict):
+        raise BadCheckpoint(path, "has no table 'model'", MEND)
+    config = from_table(model, CONFIGS[architecture], BadCheckpoint, path, where="model.")
+    return from_table(table, PolicyConfig, BadCheckpoint, path, given={"model": config})
+
+
 def read_policy(folder: Path) -> Policy:
     """Read a policy folder.
 
@@ -111,27 +145,68 @@ def read_policy(folder: Path) -> Policy:
         BadCheckpoint: naming the file, and the key or the tensor.
     """
     config = read_config(folder)
-    statistics = read_statistics(folder / STATISTICS, config.model.action_size)
+    if not (folder / WEIGHTS).exists() and not (folder / STATISTICS).exists():
+        problem = "has no weights: it is a network to train"
+        raise BadCheckpoint(folder, problem, "train it with `octo-bench pretrain`")
+    # Released Octo 1.5 was trained on arms of several sizes at once.
+    shorter = config.architecture == "octo-1.5"
+    statistics = read_statistics(
+        folder / STATISTICS, config.model.action_size, allow_shorter=shorter
+    )
     entries = len(statistics.proprio.offset)
-    if config.model.proprio and max(config.model.proprio) >= entries:
+    if max(config.model.proprio_entries, default=-1) >= entries:
         problem = f"'proprio' has {entries} entries, the model reads more"
         raise BadCheckpoint(folder / STATISTICS, problem, MEND)
-    model = Octo(config.model)
+    model = build_model(config.model)
     load_weights(model, folder / WEIGHTS)
     return Policy(folder, config, statistics, model.eval())
 
 
+def build_model(config: ModelConfig) -> Octo | Octo15:
+    """The network that a configuration describes, randomly initialised."""
+    return Octo15(config) if isinstance(config, Octo15Config) else Octo(config)
+
+
+def image_sizes(config: ModelConfig) -> list[int]:
+    """Side of each camera's images in pixels."""
+    if isinstance(config, Octo15Config):
+        return [image.size for image in config.images]
+    return [config.image_size]
+
+
 def write_policy(
-    folder: Path, model: Octo, execute: int, statistics: Statistics, card: str
+    folder: Path,
+    model: Octo | Octo15,
+    execute: int,
+    statistics: Statistics,
+    card: str,
+    *,
+    actions: Actions = "environment",
 ) -> PolicyConfig:
+    """Write the policy folder of a trained model; see `write_folder`."""
+    config = PolicyConfig(
+        architecture="octo-1.5" if isinstance(model.config, Octo15Config) else "octo",
+        model=model.config,
+        execute=execute,
+        actions=actions,
+    )
+    write_folder(folder, config, stored_tensors(model), statistics, card)
+    return config
+
+
+def write_folder(
+    folder: Path,
+    config: PolicyConfig,
+    tensors: Mapping[str, Tensor],
+    statistics: Statistics,
+    card: str,
+) -> None:
     """Write a policy folder, each file atomically, `config.json` last."""
     folder.mkdir(parents=True, exist_ok=True)
-    config = PolicyConfig(FORMAT, model.config, execute)
-    save_weights(model, folder / WEIGHTS)
+    save_tensors(tensors, folder / WEIGHTS)
     write_statistics(folder / STATISTICS, statistics)
     write_text(folder / CARD, card)
     write_json(folder / CONFIG, dataclasses.asdict(config))
-    return config
 
 
 def stored_tensors(model: nn.Module) -> dict[str, Tensor]:
@@ -142,10 +217,10 @@ def stored_tensors(model: nn.Module) -> dict[str, Tensor]:
     return stored
 
 
-def save_weights(model: nn.Module, path: Path) -> None:
-    """Write the model's tensors as safetensors, atomically."""
-    tensors = {n: t.detach().cpu().contiguous() for n, t in stored_tensors(model).items()}
-    content = save(tensors, metadata={"format": "pt"})
+def save_tensors(tensors: Mapping[str, Tensor], path: Path) -> None:
+    """Write tensors as safetensors, atomically."""
+    plain = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    content = save(plain, metadata={"format": "pt"})
     with atomic_path(path) as temporary:
         temporary.write_bytes(content)
 
@@ -184,9 +259,11 @@ def load_weights(model: nn.Module, path: Path) -> None:
 def describe(values: Any) -> str:
     """A dataclass as the rows of a Markdown table, nested keys dotted."""
 
-    def rows(table: dict[str, Any], prefix: str = "") -> list[str]:
+    def rows(table: Mapping[Any, Any], prefix: str = "") -> list[str]:
         lines = []
         for key, value in table.items():
+            if isinstance(value, tuple) and value and isinstance(value[0], dict):
+                value = dict(enumerate(value))
             if isinstance(value, dict):
                 lines += rows(value, f"{prefix}{key}.")
             else:

@@ -1,0 +1,1 @@
+"""Checkpoints on disk: our own policy folders, and released ones."""
