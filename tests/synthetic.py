@@ -5,13 +5,31 @@ The action's first two entries point from the arm to the square, which only the 
 
 from __future__ import annotations
 
-import numpy as np
+from pathlib import Path
 
+import numpy as np
+import torch
+from tokenizers import Tokenizer
+from tokenizers.models import WordLevel
+from tokenizers.pre_tokenizers import Whitespace
+from tokenizers.processors import TemplateProcessing
+
+from octo_bench.checkpoints.folder import Actions, write_policy
 from octo_bench.demonstrations.dataset import Demonstrations, Episode
+from octo_bench.demonstrations.normalisation import Statistics
+from octo_bench.demonstrations.windows import statistics_of
 from octo_bench.models.categorical_head import CategoricalConfig
 from octo_bench.models.diffusion_head import DiffusionConfig
 from octo_bench.models.language import LanguageConfig
 from octo_bench.models.octo import OctoConfig
+from octo_bench.models.octo_1_5.config import DiffusionConfig as Octo15DiffusionConfig
+from octo_bench.models.octo_1_5.config import (
+    DiscreteConfig,
+    ImageTokenizerConfig,
+    Octo15Config,
+    T5Config,
+)
+from octo_bench.models.octo_1_5.network import Octo15
 from octo_bench.models.transformer import TransformerConfig
 from octo_bench.models.vision import VisionConfig
 
@@ -78,3 +96,52 @@ def toy_demonstrations(
         episodes=tuple(made),
         sha256=f"{seed:064x}",
     )
+
+
+def tiny_octo_1_5(**changes: object) -> Octo15Config:
+    """An Octo 1.5 of a few ten thousand parameters."""
+    values: dict[str, object] = {
+        "width": 32,
+        "layers": 2,
+        "heads": 2,
+        "feed_forward": 64,
+        "images": (
+            ImageTokenizerConfig("primary", "image_primary", 32, (32, 32, 32, 32), 32),
+            ImageTokenizerConfig("wrist", "image_wrist", 16, (32, 32, 32, 32), 32),
+        ),
+        "language": T5Config(
+            vocabulary=len(WORDS), width=16, head_width=8, feed_forward=32, layers=1, heads=2
+        ),
+        "diffusion": Octo15DiffusionConfig(hidden=32, blocks=1),
+        "discrete": DiscreteConfig(bins=32),
+    }
+    return Octo15Config(**{**values, **changes})
+
+
+WORDS = ("<pad>", "</s>", "<unk>", "go", "to", "the", "square", "follow", "lift", "cube", "red")
+
+
+def write_tokenizer(folder: Path) -> None:
+    """A word-level `tokenizer/tokenizer.json` that ends texts as T5's does."""
+    tokenizer = Tokenizer(WordLevel({word: i for i, word in enumerate(WORDS)}, unk_token="<unk>"))
+    tokenizer.pre_tokenizer = Whitespace()
+    tokenizer.post_processor = TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    (folder / "tokenizer").mkdir(parents=True, exist_ok=True)
+    tokenizer.save(str(folder / "tokenizer" / "tokenizer.json"))
+
+
+def write_octo_1_5(
+    folder: Path,
+    *,
+    statistics: Statistics | None = None,
+    actions: Actions = "environment",
+    **changes: object,
+) -> Path:
+    """A policy folder of `tiny_octo_1_5`, random weights and a tokenizer in it."""
+    torch.manual_seed(0)
+    model = Octo15(tiny_octo_1_5(**changes))
+    if statistics is None:
+        statistics = statistics_of([toy_demonstrations()], "mean_std")
+    write_policy(folder, model, 2, statistics, "# tiny\n", actions=actions)
+    write_tokenizer(folder)
+    return folder

@@ -11,13 +11,14 @@ import torch
 from safetensors.torch import load_file
 from synthetic import SIZE, tiny_config, toy_demonstrations
 
+from octo_bench.checkpoints.folder import read_policy
 from octo_bench.demonstrations.windows import Windows, statistics_of
 from octo_bench.errors import BadFile, BadRecipe
 from octo_bench.models.octo import Octo
 from octo_bench.training import loop
 from octo_bench.training.augmentation import augment, random_shift
 from octo_bench.training.finetune import FinetuneSettings, finetune
-from octo_bench.training.policy import read_policy
+from octo_bench.training.objective import objective
 from octo_bench.training.pretrain import pretrain_on
 from octo_bench.training.recipes import Data, Recipe, read_recipe
 from octo_bench.training.settings import Augmentation, Optimisation, TaskModes
@@ -75,7 +76,8 @@ def test_loop_overfits_a_few_episodes(tmp_path: Path, head: str, steps: int) -> 
         augmentation=Augmentation(0, 0, 0, 0),
         checkpoint_every=1000,
     )
-    loop.train(model, windows, settings, tmp_path, seed=0, fingerprint="", progress=False)
+    aim = objective(model, windows, settings, tmp_path)
+    loop.train(aim, settings, tmp_path, seed=0, fingerprint="", progress=False)
     draw = windows.at(torch.arange(0, 20), torch.zeros(20, dtype=torch.long))
     with torch.inference_mode():
         primary, wrist, _ = model.encode_images(

@@ -2,48 +2,57 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+import shutil
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
 import peft
 import torch
 
+from octo_bench.checkpoints.folder import (
+    TOKENIZER,
+    WEIGHTS,
+    Policy,
+    describe,
+    find_policy,
+    read_policy,
+    write_policy,
+)
 from octo_bench.demonstrations.dataset import Demonstrations
 from octo_bench.demonstrations.normalisation import Statistics
 from octo_bench.demonstrations.windows import Windows, statistics_of
+from octo_bench.errors import BadCheckpoint
 from octo_bench.files import sha256_file
 from octo_bench.models.octo import Octo
+from octo_bench.models.octo_1_5.network import Octo15
+from octo_bench.training.adaptation import HEADS, adapt, adapted_config, modules_of
+from octo_bench.training.adapters import ADAPTER, Lora, add_adapters
 from octo_bench.training.loop import finish, train
-from octo_bench.training.policy import WEIGHTS, describe, find_policy, read_policy, write_policy
+from octo_bench.training.objective import Network, objective
 from octo_bench.training.pretrain import fingerprint, initial_model
 from octo_bench.training.settings import Optimisation, TrainingSummary
 
-ADAPTER = "adapter"
-LORA_TARGETS = ("q_proj", "v_proj")
-
-
-@dataclass(frozen=True)
-class Lora:
-    """Low-rank adapters on the attention's query and value projections (Hu et al. 2022)."""
-
-    rank: int = 16
-    alpha: int = 32
-    dropout: float = 0.05
+Mode = Literal["full", "lora", "head"]
 
 
 @dataclass(frozen=True)
 class FinetuneSettings:
     """How a policy is fine-tuned.
 
-    `mode`: "full" trains everything; "lora" trains adapters and the action head; "head" the
-    action head. With the last two the vision encoder is frozen, so it runs once per frame and
-    images are not augmented. `normalisation`: "policy" scales actions as in pre-training, so
-    that the head's outputs keep their meaning; "recompute" takes the demonstrations' own.
+    `mode`: "full" trains everything but a released T5; "lora" trains adapters and the action
+    head; "head" the action head. With the last two the seed architecture's vision encoder is
+    frozen, so it runs once per frame and images are not augmented. `normalisation`: "policy"
+    scales actions as in pre-training, so that the head's outputs keep their meaning; "recompute"
+    takes the demonstrations' own, as is always done where the policy's mean something else: with
+    another action size, or with actions in metres. `head`: replace the action head. `proprio`:
+    read proprioception, if the policy does not yet. What is new is trained in every mode.
     """
 
-    mode: Literal["full", "lora", "head"] = "full"
+    mode: Mode = "full"
     normalisation: Literal["policy", "recompute"] = "policy"
+    head: str | None = None
+    proprio: bool = False
     seed: int = 0
     lora: Lora = field(default_factory=Lora)
     optimisation: Optimisation = field(
@@ -51,6 +60,13 @@ class FinetuneSettings:
             steps=1000, learning_rate=5e-4, warmup=50, ema_decay=0.995
         )
     )
+
+
+@dataclass(frozen=True)
+class FinetuneSummary(TrainingSummary):
+    """A training, and `new`: the modules that the checkpoint had no weights for."""
+
+    new: tuple[str, ...]
 
 
 def finetune(
@@ -61,7 +77,7 @@ def finetune(
     *,
     from_scratch: bool = False,
     progress: bool = True,
-) -> TrainingSummary:
+) -> FinetuneSummary:
     """Fine-tune and write a policy folder.
 
     Args:
@@ -70,21 +86,28 @@ def finetune(
             tells what pre-training is worth); everything is then trained, whatever the mode.
     """
     start = read_policy(find_policy(policy))
-    statistics = _statistics(start.statistics, demonstrations, settings)
-    config = start.config.model
+    _check_head(start, settings)
+    statistics = _statistics(start, demonstrations, settings)
+    config = adapted_config(
+        start.config.model,
+        action_size=demonstrations.episodes[0].actions.shape[1],
+        head=settings.head,
+        proprio=demonstrations.episodes[0].proprio.shape[1] if settings.proprio else None,
+    )
     windows = Windows(
         [demonstrations],
         statistics,
         window=config.window,
         chunk=config.chunk,
-        proprio=config.proprio,
+        proprio=config.proprio_entries,
     )
-    model = initial_model(config, settings.seed) if from_scratch else start.model
+    model, new = adapt(start, config, settings.seed)
+    if from_scratch:
+        model, new = _from_scratch(start, model, settings.seed), []
     mode = "full" if from_scratch else settings.mode
-    adapted = _choose_trained(model, mode, settings)
+    adapted = _choose_trained(model, mode, settings, new)
     summary = train(
-        model,
-        windows,
+        objective(model, windows, settings.optimisation, start.folder),
         settings.optimisation,
         out,
         seed=settings.seed,
@@ -99,67 +122,83 @@ def finetune(
     if adapted is not None:
         adapted.save_pretrained(out / ADAPTER)
         model = adapted.merge_and_unload()
-    card = _card(out.name, start.folder.name, demonstrations, settings, mode, from_scratch, summary)
-    write_policy(out, model, start.config.execute, statistics, card)
+    card = _card(start, demonstrations, settings, mode, from_scratch, modules_of(new), summary)
+    if (start.folder / TOKENIZER).is_dir():
+        shutil.copytree(start.folder / TOKENIZER, out / TOKENIZER, dirs_exist_ok=True)
+    write_policy(out, model, start.config.execute, statistics, f"# {out.name}\n\n{card}")
     finish(out)
-    return summary
+    return FinetuneSummary(**asdict(summary), new=tuple(modules_of(new)))
+
+
+def _check_head(start: Policy, settings: FinetuneSettings) -> None:
+    heads = HEADS[start.config.architecture]
+    if settings.head is not None and settings.head not in heads:
+        problem = f"its architecture has no head '{settings.head}'"
+        raise BadCheckpoint(start.folder, problem, f"use one of {', '.join(heads)}")
 
 
 def _statistics(
-    start: Statistics, demonstrations: Demonstrations, settings: FinetuneSettings
+    start: Policy, demonstrations: Demonstrations, settings: FinetuneSettings
 ) -> Statistics:
     """The policy's statistics with an entry for the demonstrations' embodiment."""
-    name = demonstrations.embodiment
+    name, of_policy = demonstrations.embodiment, start.statistics
+    own = statistics_of([demonstrations], of_policy.kind)
+    size = demonstrations.episodes[0].actions.shape[1]
+    if start.config.actions == "metric" or start.config.model.action_size != size:
+        return own
+    if settings.proprio and not start.config.model.proprio_entries:
+        of_policy = replace(of_policy, proprio=own.proprio)
     if settings.normalisation == "recompute":
-        return start.with_actions(
-            name, statistics_of([demonstrations], start.kind).actions_of(name)
-        )
-    return start.with_actions(name, start.actions_of(name))
+        return of_policy.with_actions(name, own.actions_of(name))
+    return of_policy.with_actions(name, of_policy.actions_of(name))
+
+
+def _from_scratch(start: Policy, model: Network, seed: int) -> Network:
+    """The network with random weights; a T5 stays what it was before robots: pre-trained."""
+    if isinstance(model, Octo):
+        return initial_model(model.config, seed)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        fresh = Octo15(model.config)
+    fresh.language.t5.load_state_dict(start.model.language.t5.state_dict())
+    return fresh
 
 
 def _choose_trained(
-    model: Octo, mode: Literal["full", "lora", "head"], settings: FinetuneSettings
+    model: Network, mode: Mode, settings: FinetuneSettings, new: list[str]
 ) -> peft.PeftModel | None:
     """Freeze what the mode does not train; with LoRA, insert the adapters into `model`."""
     if mode == "full":
         return None
-    if mode == "head":
-        model.requires_grad_(False)
-        model.head.requires_grad_(True)
-        return None
-    lora = settings.lora
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(settings.seed)
-        return peft.get_peft_model(
-            model,
-            peft.LoraConfig(
-                r=lora.rank,
-                lora_alpha=lora.alpha,
-                lora_dropout=lora.dropout,
-                target_modules=list(LORA_TARGETS),
-                modules_to_save=["head"],
-            ),
-        )
+    # What is new is part of the head, or a module of the network's own.
+    trained = list(dict.fromkeys(["head", *(name.partition(".")[0] for name in new)]))
+    if mode == "lora":
+        return add_adapters(model, settings.lora, settings.seed, trained)
+    model.requires_grad_(False)
+    for name in trained:
+        model.get_submodule(name).requires_grad_(True)
+    return None
 
 
 def _card(
-    name: str,
-    start: str,
+    start: Policy,
     demonstrations: Demonstrations,
     settings: FinetuneSettings,
-    mode: str,
+    mode: Mode,
     from_scratch: bool,
+    new: list[str],
     summary: TrainingSummary,
 ) -> str:
-    """The model card."""
-    origin = f"The network of `{start}`, from scratch" if from_scratch else f"`{start}`, fine-tuned"
-    return f"""# {name}
-
-{origin} (mode {mode}) on {len(demonstrations.episodes)} demonstrations of
+    """The model card, without its title."""
+    name = start.folder.name
+    origin = f"The network of `{name}`, from scratch" if from_scratch else f"`{name}`, fine-tuned"
+    listed = ", ".join(f"`{each}`" for each in new) or "none"
+    return f"""{origin} (mode {mode}) on {len(demonstrations.episodes)} demonstrations of
 `{demonstrations.env_id}` (sha256 `{demonstrations.sha256[:12]}`).
 
 - Steps: {summary.steps}, training time: {summary.seconds / 60:.1f} min
 - Final loss: {summary.final_loss:.4f}
+- Modules that `{name}` had no weights for: {listed}
 
 {describe(settings)}
 """

@@ -11,15 +11,17 @@ from pathlib import Path
 
 import torch
 
+from octo_bench.checkpoints.folder import describe, write_policy
 from octo_bench.definitions import environment
 from octo_bench.demonstrations.collecting import collect
 from octo_bench.demonstrations.dataset import Demonstrations, read_demonstrations
 from octo_bench.demonstrations.normalisation import Statistics
 from octo_bench.demonstrations.windows import Windows, statistics_of
-from octo_bench.errors import BadRecipe
+from octo_bench.errors import BadRecipe, MissingWeights
 from octo_bench.models.octo import Octo, OctoConfig
+from octo_bench.models.pretrained import UnavailableError
 from octo_bench.training.loop import finish, train
-from octo_bench.training.policy import describe, write_policy
+from octo_bench.training.objective import objective
 from octo_bench.training.recipes import Data, Recipe, read_recipe
 from octo_bench.training.settings import TrainingSummary
 
@@ -38,6 +40,7 @@ def pretrain(
     declared = read_recipe(recipe)
     for entry in declared.data:
         environment(entry.env)
+    initial_model(declared.model, declared.seed)  # fails, if it does, before the long work
     folder = out / DATA_FOLDER if data is None else data
     for entry in declared.data:
         collect(
@@ -85,8 +88,7 @@ def pretrain_on(
     )
     model = initial_model(declared.model, declared.seed)
     summary = train(
-        model,
-        windows,
+        objective(model, windows, declared.optimisation, recipe.parent),
         declared.optimisation,
         out,
         seed=declared.seed,
@@ -100,10 +102,19 @@ def pretrain_on(
 
 
 def initial_model(config: OctoConfig, seed: int) -> Octo:
-    """A network whose random weights depend on `seed` only; a pre-trained T5 is fetched."""
+    """A network whose random weights depend on `seed` only; pre-trained parts are fetched.
+
+    Raises:
+        MissingWeights: when these cannot be had or do not fit, tokenizer included.
+    """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        return Octo(config, load_pretrained=True)
+        try:
+            model = Octo(config, load_pretrained=True)
+            model.language.tokens([""])
+        except UnavailableError as error:
+            raise MissingWeights(str(error)) from error
+    return model
 
 
 def fingerprint(settings: dict[str, object], *content: str) -> str:

@@ -1,0 +1,63 @@
+"""Fitting a checkpoint to another arm: a new action head or size, new proprioception."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import torch
+
+from octo_bench.checkpoints.folder import ModelConfig, Policy, build_model, stored_tensors
+from octo_bench.models.octo import OctoConfig
+from octo_bench.training.objective import Network
+
+HEADS = {"octo": ("diffusion", "categorical"), "octo-1.5": ("diffusion", "l1", "mse", "discrete")}
+"""The action heads of each architecture."""
+
+
+def adapted_config(
+    config: ModelConfig, *, action_size: int, head: str | None = None, proprio: int | None = None
+) -> ModelConfig:
+    """The configuration for another arm.
+
+    Args:
+        action_size: entries of the arm's actions.
+        head: another action head, one of `HEADS`.
+        proprio: entries of proprioception to read, all of them, if the network reads none so far.
+    """
+    config = replace(config, action_size=action_size)
+    if head is not None:
+        config = replace(config, head=head)
+    if proprio is not None and not config.proprio_entries:
+        entries = tuple(range(proprio))
+        if isinstance(config, OctoConfig):
+            return replace(config, proprio=entries)
+        return replace(config, proprio=replace(config.proprio, entries=entries))
+    return config
+
+
+def adapt(start: Policy, config: ModelConfig, seed: int) -> tuple[Network, list[str]]:
+    """A network of `config` with the checkpoint's weights where name and shape fit.
+
+    Returns:
+        The network, and the names of the tensors that are not from the checkpoint: they are
+        initialised at random, as `seed` has it.
+    """
+    if config == start.config.model:
+        return start.model, []
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = build_model(config)
+    known = stored_tensors(start.model)
+    new = []
+    with torch.no_grad():
+        for name, tensor in stored_tensors(model).items():
+            if name in known and known[name].shape == tensor.shape:
+                tensor.copy_(known[name])
+            else:
+                new.append(name)
+    return model.eval(), new
+
+
+def modules_of(names: list[str]) -> list[str]:
+    """The modules that tensors belong to, each once: what is listed for people."""
+    return list(dict.fromkeys(name.rpartition(".")[0] or name for name in names))
