@@ -74,8 +74,16 @@ class BadCheckpoint(BadFile):
     """A policy folder or one of its files."""
 
 
+class BadInference(OctoBenchError):
+    """An option of inference that contradicts another one, or that a policy does not have."""
+
+
 class BadRecipe(BadFile):
     """A pre-training recipe."""
+
+
+class MissingWeights(OctoBenchError):
+    """Pre-trained weights, or their tokenizer, that cannot be had or do not fit."""
 
 
 class BadStudy(BadFile):

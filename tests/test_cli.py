@@ -27,7 +27,7 @@ def mistake(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 COMMANDS = (
     *("envs", "policies", "collect", "demonstrators", "pretrain", "finetune", "evaluate", "watch"),
-    *("speed", "freeze", "verify", "reproduce"),
+    *("convert", "speed", "freeze", "verify", "reproduce"),
 )
 
 
@@ -114,6 +114,43 @@ def test_a_broken_demonstration_file_is_one_line(
     line = mistake(capsys, "finetune", "octo-tiny", *options)
     assert line.startswith(f"error: {file}: ")
     assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("policy", "options", "message"),
+    [
+        ("random", ["--execute", "2"], "random has no options of inference; leave out execute=2"),
+        ("expert", ["--half"], "leave out precision=bfloat16"),
+        ("octo-tiny", ["--execute", "5"], "chunks of 4 actions"),
+        ("octo-tiny", ["--execute", "0"], "greater than or equal to 1"),
+        ("octo-tiny", ["--execute", "2", "--ensemble"], "leave out execute"),
+        ("octo-tiny", ["--diffusion-steps", "11"], "use at most 10"),
+        ("octo-tiny-categorical", ["--diffusion-steps", "5"], "no diffusion head"),
+        ("octo-tiny", ["--task", "sign"], "'sign' is not one of"),
+    ],
+)
+@pytest.mark.parametrize("command", ["evaluate", "watch"])
+def test_options_that_a_policy_does_not_have_are_one_line(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    command: str,
+    policy: str,
+    options: list[str],
+    message: str,
+) -> None:
+    out = {"evaluate": ["--out", "a.parquet", "--episodes", "1"], "watch": ["--out", "a.png"]}
+    arguments = [str(tmp_path / each) if "." in each else each for each in out[command]]
+    assert message in mistake(capsys, command, policy, "Lift-Panda", *arguments, *options)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_compiling_without_a_compiler_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("CXX", "no-compiler")
+    options = ["--episodes", "1", "--out", str(tmp_path / "out.parquet"), "--compile"]
+    line = mistake(capsys, "evaluate", "octo-tiny", "Lift-Panda", *options)
+    assert "needs the C++ compiler 'no-compiler'; install" in line
 
 
 @pytest.fixture

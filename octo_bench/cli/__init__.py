@@ -1,0 +1,66 @@
+"""The `octo-bench` command: parse, call, print. Heavy imports wait inside the commands."""
+
+from __future__ import annotations
+
+import errno
+import sys
+from collections.abc import Sequence
+
+import typer
+
+from octo_bench.cli import environments, evaluation, policies, studies
+from octo_bench.cli.exits import INTERRUPTED
+from octo_bench.errors import OctoBenchError
+
+app = typer.Typer(
+    help="How well does an Octo policy do on a robot it has not seen, with 0 to 200 "
+    "demonstrations? Measured in simulation, on two CPU cores.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+
+# In the order of the help: what there is, making policies, testing them, upkeep, whole studies.
+for _command in (
+    environments.envs,
+    environments.demonstrators,
+    policies.policies,
+    policies.collect,
+    policies.pretrain,
+    policies.finetune,
+    policies.convert,
+    evaluation.evaluate,
+    evaluation.watch,
+    evaluation.speed,
+    environments.freeze,
+    environments.verify,
+    studies.reproduce,
+):
+    app.command()(_command)
+
+
+def main() -> None:
+    """Entry point: runs the command line and exits with its code."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run the command line; returns the exit code. The user's mistake is one line on stderr."""
+    try:
+        code = app(args=list(arguments), standalone_mode=False)
+    except OctoBenchError as error:
+        return _fail(str(error), error.exit_code)
+    except typer.exceptions.TyperException as error:
+        return _fail(error.format_message(), error.exit_code)
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        return _fail(f"{error.filename or 'writing'}: no space left; free some disk space", 2)
+    if code == INTERRUPTED:
+        print("interrupted", file=sys.stderr)
+    return code or 0
+
+
+def _fail(message: str, exit_code: int) -> int:
+    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    return exit_code

@@ -1,0 +1,182 @@
+"""Commands about the environments: what there is, frozen states, whether all is as it was."""
+
+from __future__ import annotations
+
+import dataclasses
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from octo_bench.cli.arguments import CORES, AsJson, EnvIds, SuiteLevel, SuiteName, Workers
+from octo_bench.cli.exits import FAILED
+from octo_bench.cli.printing import print_rows
+from octo_bench.errors import UnsupportedEnvironment
+
+
+def envs(
+    render: Annotated[
+        Path | None,
+        typer.Option(metavar="SHEET.png", help="Draw them all on one sheet instead."),
+    ] = None,
+    beside_stock: Annotated[
+        bool, typer.Option("--beside-stock", help="With --render: beside robosuite's own look.")
+    ] = False,
+    env: EnvIds = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the environments: every declared task on every declared arm."""
+    from octo_bench.definitions import environment, environments
+    from octo_bench.support import support
+
+    chosen = [environment(name) for name in env] if env else environments()
+    if render is not None:
+        from octo_bench.reports.contact_sheet import draw_beside_stock, draw_contact_sheet
+
+        draw = draw_beside_stock if beside_stock else draw_contact_sheet
+        draw(chosen, render)
+        print(f"{render}: {len(chosen)} environments")
+        return
+    rows = [
+        {
+            "id": declared.id,
+            "embodiment": declared.embodiment.name,
+            "task": declared.task.name,
+            "horizon": declared.task.horizon,
+            "action_size": declared.action_size,
+            "supported": found.supported,
+            "demonstrator_success": found.demonstrator_success,
+            "reason": found.reason,
+        }
+        for declared, found in ((each, support(each)) for each in chosen)
+    ]
+    print_rows(rows, as_json)
+
+
+def demonstrators(
+    env: EnvIds = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Episodes each demonstrator tries.")] = 100,
+    stock: Annotated[
+        bool, typer.Option("--stock", help="Try the seeds with robosuite's own controller too.")
+    ] = False,
+    workers: Workers = CORES,
+    out: Annotated[
+        Path | None, typer.Option(help="CSV table; the shipped one if not given.")
+    ] = None,
+) -> None:
+    """Measure how often the demonstrators succeed: that is what makes a pair supported.
+
+    Without --env, those that the table does not have yet. A README.md beside the table shows it.
+    """
+    from octo_bench.definitions import environments
+    from octo_bench.demonstrations.survey import survey
+    from octo_bench.paths import demonstrators_table
+    from octo_bench.reports.demonstrators import write_demonstrators
+    from octo_bench.support import REQUIRED_SUCCESS, read_demonstrated
+
+    table = out or demonstrators_table()
+    known = read_demonstrated(table)
+    chosen = env or [each.id for each in environments() if each.id not in known]
+    rows = survey(chosen, table, seeds=seeds, stock=stock, workers=workers)
+    write_demonstrators(table.with_name("README.md"), rows, environments())
+    enough = sum(row.rate >= REQUIRED_SUCCESS for row in rows.values())
+    print(f"{table}: {len(rows)} pairs, {enough} with at least {REQUIRED_SUCCESS:.0%} success")
+
+
+def freeze(
+    envs: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="ENV...", help="Environment ids; all that are supported if none."),
+    ] = None,
+    states: Annotated[int, typer.Option(min=1, help="Initial states of each.")] = 200,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Folder to write to; beside the declarations if not given."),
+    ] = None,
+    again: Annotated[
+        bool, typer.Option("--again", help="Make anew what is there, too; it comes out the same.")
+    ] = False,
+    workers: Workers = 1,
+) -> None:
+    """Freeze the initial states that evaluation starts from, with their SHA-256 sums.
+
+    What is there and intact is kept, so that a freeze that was stopped goes on.
+    """
+    from octo_bench.definitions import environments
+    from octo_bench.paths import demonstrators_table
+    from octo_bench.simulation.initial_states import freeze as freeze_states
+    from octo_bench.support import support
+
+    env_ids = envs or [each.id for each in environments() if support(each).supported]
+    if not env_ids:
+        raise UnsupportedEnvironment(
+            f"{demonstrators_table()} lists no supported environment; name those to freeze"
+        )
+    made = freeze_states(env_ids, out, states=states, workers=workers, again=again)
+    print(f"{made} banks made, {len(env_ids) - made} were there")
+
+
+def verify(
+    files: Annotated[
+        list[Path] | None,
+        typer.Argument(metavar="FILE...", help="Demonstration files to replay."),
+    ] = None,
+    determinism: Annotated[
+        bool,
+        typer.Option(
+            "--determinism",
+            help="Roll out the same episodes in several ways and compare all states and frames.",
+        ),
+    ] = False,
+    env: EnvIds = None,
+    policy: Annotated[
+        str, typer.Option(metavar="POLICY", help="Who acts, with --determinism.")
+    ] = "expert",
+    episodes: Annotated[
+        int, typer.Option(min=1, help="Episodes in each environment, with --determinism.")
+    ] = 4,
+    suite: SuiteName = "",
+    level: SuiteLevel = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Check the frozen initial states against their SHA-256 sums.
+
+    Or, when files are given, that each demonstration in them replays as recorded and succeeds;
+    or determinism itself.
+
+    Exits with 1 when something is not as it should be, a line for each.
+    """
+    if files:
+        from octo_bench.demonstrations.replaying import replay
+
+        replays = [(str(file), each) for file in files for each in replay(file)]
+        print_rows([{"file": file, **dataclasses.asdict(each)} for file, each in replays], as_json)
+        problems = [f"{file}: {each}" for file, each in replays if not each.agrees]
+    elif determinism:
+        from octo_bench.evaluation.determinism import (
+            DEFAULT_ENVIRONMENTS,
+            as_table,
+            check_determinism,
+        )
+
+        ways = check_determinism(
+            env or DEFAULT_ENVIRONMENTS, policy=policy, episodes=episodes, suite=suite, level=level
+        )
+        rows = [dataclasses.asdict(way) for way in ways]
+        print_rows(rows if as_json else as_table(ways), as_json)
+        problems = [line for way in ways for line in way.differences]
+    else:
+        from octo_bench.simulation.initial_states import check_all_sums
+
+        folders = check_all_sums()
+        rows = [{**dataclasses.asdict(each), "folder": str(each.folder)} for each in folders]
+        if as_json:
+            print_rows(rows, as_json)
+        problems = [line for each in folders for line in each.problems]
+        for each in folders if not as_json else ():
+            print(f"{each.folder}: {each.intact} of {each.files} banks are as they were frozen")
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    if problems:
+        raise typer.Exit(FAILED)

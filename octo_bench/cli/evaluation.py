@@ -1,0 +1,205 @@
+"""Commands that put a policy, or the simulation, to the test."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from octo_bench.agents.inference import Inference, TaskMode
+from octo_bench.cli.arguments import (
+    CORES,
+    AsJson,
+    Compiled,
+    DiffusionSteps,
+    Ensemble,
+    EnvId,
+    EnvIds,
+    Execute,
+    Half,
+    Policy,
+    SuiteLevel,
+    SuiteName,
+    Task,
+    Workers,
+)
+from octo_bench.cli.exits import require_few_errors
+from octo_bench.cli.printing import print_rows
+
+
+def evaluate(
+    policy: Policy,
+    env: EnvId,
+    episodes: Annotated[int, typer.Option(min=1, help="Episodes to roll out.")],
+    out: Annotated[Path, typer.Option(help="Parquet file of episode records to write.")],
+    seed: Annotated[
+        int, typer.Option(min=0, help="Study seed; the same one, the same states.")
+    ] = 0,
+    suite: SuiteName = "",
+    level: SuiteLevel = 1,
+    execute: Execute = None,
+    ensemble: Ensemble = False,
+    diffusion_steps: DiffusionSteps = None,
+    half: Half = False,
+    compiled: Compiled = False,
+    task: Task = "language",
+    workers: Workers = 1,
+) -> None:
+    """Roll out a policy and print its success rate with a 95 % interval."""
+    from octo_bench.evaluation.records import write_records
+    from octo_bench.evaluation.rollouts import evaluate as evaluate_policy
+    from octo_bench.reports.table import summarise
+
+    records = evaluate_policy(
+        policy,
+        env,
+        episodes,
+        workers=workers,
+        study_seed=seed,
+        suite=suite,
+        level=level,
+        inference=_inference(execute, ensemble, diffusion_steps, half, compiled, task),
+    )
+    write_records(records, out)
+    (row,) = summarise(records, {})
+    print(
+        f"{row.successes} of {row.episodes} episodes succeeded: {row.rate:.1%}, "
+        f"95 % interval {row.interval.low:.1%} to {row.interval.high:.1%}"
+    )
+    require_few_errors(row.errors, row.episodes + row.errors)
+
+
+def watch(
+    policy: Policy,
+    env: EnvId,
+    out: Annotated[Path, typer.Option(help="Film (.mp4, .gif) or strip of pictures (.png).")],
+    episode: Annotated[int, typer.Option(min=0, help="Number of the episode.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Study seed, as for `evaluate`.")] = 0,
+    suite: SuiteName = "",
+    level: SuiteLevel = 1,
+    execute: Execute = None,
+    ensemble: Ensemble = False,
+    diffusion_steps: DiffusionSteps = None,
+    half: Half = False,
+    compiled: Compiled = False,
+    task: Task = "language",
+) -> None:
+    """Roll out one episode, the same as `evaluate` does, and write what the front camera saw."""
+    from octo_bench.evaluation.films import watch as watch_episode
+
+    inference = _inference(execute, ensemble, diffusion_steps, half, compiled, task)
+    record = watch_episode(policy, env, episode, out, seed, suite, level, inference)
+    outcome = "success" if record.success_once else f"got as far as '{record.furthest_stage}'"
+    print(f"{out}: {outcome} after {record.steps} steps")
+
+
+def speed(
+    policies: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[POLICY]...",
+            help="Names under policies/, folders or Hugging Face Hub ids. A folder without weights "
+            "is measured with random ones.",
+        ),
+    ] = None,
+    simulation: Annotated[
+        bool,
+        typer.Option("--simulation", help="Measure simulation beside stock robosuite instead."),
+    ] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option(metavar="OPTION", help="Measure this and eager alone; repeat it for more."),
+    ] = None,
+    threads: Annotated[int, typer.Option(min=1, help="Threads that a policy may use.")] = CORES,
+    env: EnvIds = None,
+    steps: Annotated[
+        int, typer.Option(min=1, help="Control steps of simulation that a turn times.")
+    ] = 20,
+    repeats: Annotated[
+        int | None,
+        typer.Option(min=1, help="Turns that all take; medians count.  [default: 30 or 5]"),
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="JSON file to write it all to; for policies, README.md beside it too."),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Measure how fast policies answer, or how fast simulation is.
+
+    Policies: milliseconds of one call, actions a second, and what compiling, half precision, fewer
+    denoising steps and batches do to both and to the actions. Simulation: milliseconds a control
+    step with two 96 px cameras, ours / stock robosuite's.
+    """
+    if bool(policies) == simulation:
+        raise typer.BadParameter("say what to measure: policies by name, or --simulation")
+    if policies:
+        rows = _speed_of_policies(policies, only or (), repeats or 30, threads, out, as_json)
+    else:
+        rows = _speed_of_simulation(env, steps, repeats or 5, out, as_json)
+    print_rows(rows, as_json)
+
+
+def _speed_of_policies(
+    policies: Sequence[str],
+    only: Sequence[str],
+    repeats: int,
+    threads: int,
+    out: Path | None,
+    as_json: bool,
+) -> list[dict[str, object]]:
+    from octo_bench.evaluation.policy_speed import machine, measure_policies, write_policies
+    from octo_bench.paths import inference_table
+    from octo_bench.reports.policy_speed import (
+        as_table,
+        flat_rows,
+        read_published,
+        require_own_page,
+        write_page,
+    )
+
+    if out is not None:
+        require_own_page(out.parent)
+    speeds = measure_policies(policies, only=only, repeats=repeats, threads=threads)
+    if out is not None:
+        used = machine(threads)
+        write_policies(speeds, used, out)
+        write_page(out.parent, speeds, used, read_published(inference_table()))
+    return flat_rows(speeds) if as_json else as_table(speeds)
+
+
+def _speed_of_simulation(
+    env: Sequence[str] | None, steps: int, repeats: int, out: Path | None, as_json: bool
+) -> list[dict[str, object]]:
+    from octo_bench.evaluation.speed import (
+        DEFAULT_ENVIRONMENTS,
+        as_table,
+        measure_simulation,
+        write_speed,
+    )
+
+    speeds = measure_simulation(env or DEFAULT_ENVIRONMENTS, steps=steps, repeats=repeats)
+    if out is not None:
+        write_speed(speeds, out)
+    return [dataclasses.asdict(each) for each in speeds] if as_json else as_table(speeds)
+
+
+def _inference(
+    execute: int | None,
+    ensemble: bool,
+    diffusion_steps: int | None,
+    half: bool,
+    compiled: bool,
+    task: TaskMode,
+) -> Inference:
+    return Inference(
+        execute=execute,
+        ensemble=ensemble,
+        diffusion_steps=diffusion_steps,
+        precision="bfloat16" if half else "float32",
+        compiled=compiled,
+        task=task,
+    )

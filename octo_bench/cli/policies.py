@@ -1,0 +1,152 @@
+"""Commands that list policies and make new ones."""
+
+from __future__ import annotations
+
+import dataclasses
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from octo_bench.cli.arguments import AsJson, EnvId, Policy, Workers
+from octo_bench.cli.printing import print_rows
+
+
+class Mode(StrEnum):
+    """What fine-tuning changes."""
+
+    full = "full"
+    lora = "lora"
+    head = "head"
+
+
+def policies(as_json: AsJson = False) -> None:
+    """List the policies that are shipped; one without weights is a network to train."""
+    from octo_bench.checkpoints.folder import CONFIG, WEIGHTS, image_sizes, read_config
+    from octo_bench.paths import policies_root
+
+    rows = []
+    for folder in sorted(file.parent for file in policies_root().glob(f"*/{CONFIG}")):
+        config, weights = read_config(folder), folder / WEIGHTS
+        trained = weights.is_file()
+        rows.append(
+            {
+                "name": folder.name,
+                "architecture": config.architecture,
+                "head": config.model.head,
+                "image_sizes": image_sizes(config.model),
+                "chunk": config.model.chunk,
+                "weights": trained,
+                "megabytes": round(weights.stat().st_size / 1e6, 1) if trained else 0.0,
+            }
+        )
+    print_rows(rows, as_json)
+
+
+def convert(
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="SOURCE", help="A released Octo 1.5 checkpoint: a folder or a Hub id."
+        ),
+    ],
+    destination: Annotated[
+        Path, typer.Argument(metavar="DESTINATION", help="Policy folder to write; a new one.")
+    ],
+    step: Annotated[
+        int | None, typer.Option(min=0, help="Which step of the checkpoint; the last if none.")
+    ] = None,
+    dataset: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME", help="Whose action statistics an arm has that is in no dataset."
+        ),
+    ] = None,
+) -> None:
+    """Convert a released Octo 1.5 checkpoint, or a fine-tune of one, to a policy folder.
+
+    Neither JAX nor TensorFlow is needed, and nothing of the checkpoint is executed.
+    """
+    from octo_bench.checkpoints.conversion import convert as convert_checkpoint
+
+    summary = convert_checkpoint(source, destination, step=step, dataset=dataset)
+    print(f"Octo 1.5 with a {summary.config.head} head, step {summary.step}")
+    print(f"{summary.parameters:,} parameters, {summary.parameters_without_t5:,} without T5")
+    print(f"Datasets: {', '.join(summary.datasets)}; default: {summary.default_dataset}")
+    if not summary.has_tokenizer:
+        print(summary.tokenizer_wanted(destination))
+    print(f"Written to {destination}. Next: octo-bench evaluate {destination} ENV ...")
+
+
+def collect(
+    env: EnvId,
+    demos: Annotated[int, typer.Option(min=1, help="Successful demonstrations to keep.")],
+    out: Annotated[Path, typer.Option(help="HDF5 file to write; a cut-off one is continued.")],
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the first try; the rest follow.")] = 0,
+    workers: Workers = 1,
+) -> None:
+    """Collect demonstrations from the scripted expert, in robomimic's HDF5 layout."""
+    from octo_bench.demonstrations.collecting import collect as collect_demonstrations
+
+    summary = collect_demonstrations(env, demos, out, first_seed=seed, workers=workers)
+    print(f"{out}: {summary.kept} demonstrations of {summary.tried} tried, {summary.steps} steps")
+
+
+def pretrain(
+    recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe.toml.")],
+    out: Annotated[Path, typer.Option(help="Policy folder to write; a stopped run goes on.")],
+    workers: Workers = 1,
+) -> None:
+    """Pre-train a policy by a recipe; the demonstrations it names are collected first."""
+    from octo_bench.training.pretrain import pretrain as pretrain_policy
+
+    summary = pretrain_policy(recipe, out, workers=workers)
+    print(f"{out}: {summary.steps} steps in {summary.seconds / 60:.1f} min")
+
+
+def finetune(
+    policy: Policy,
+    demonstrations: Annotated[Path, typer.Option(help="HDF5 file of demonstrations.")],
+    demos: Annotated[int, typer.Option(min=1, help="How many of them to use.")],
+    out: Annotated[Path, typer.Option(help="Policy folder to write; a stopped run goes on.")],
+    mode: Annotated[Mode, typer.Option(help="What is trained.")] = Mode.full,
+    head: Annotated[
+        str | None,
+        typer.Option(metavar="HEAD", help="Another action head, such as `categorical` or `l1`."),
+    ] = None,
+    proprio: Annotated[
+        bool, typer.Option("--proprio", help="Let a policy read proprioception that does not yet.")
+    ] = False,
+    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 1000,
+    batch_size: Annotated[int, typer.Option(min=1, help="Windows a step.")] = 64,
+    learning_rate: Annotated[
+        float, typer.Option(min=0, help="The highest; it falls along a cosine.")
+    ] = 5e-4,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the training.")] = 0,
+    from_scratch: Annotated[
+        bool, typer.Option("--from-scratch", help="Start from random weights.")
+    ] = False,
+) -> None:
+    """Fine-tune a policy on demonstrations.
+
+    To an arm with another action size too: what the checkpoint has no weights for is listed.
+    """
+    from octo_bench.demonstrations.dataset import read_demonstrations
+    from octo_bench.training.finetune import FinetuneSettings
+    from octo_bench.training.finetune import finetune as finetune_policy
+
+    settings = FinetuneSettings(mode=mode.value, head=head, proprio=proprio, seed=seed)
+    optimisation = dataclasses.replace(
+        settings.optimisation, steps=steps, batch_size=batch_size, learning_rate=learning_rate
+    )
+    summary = finetune_policy(
+        policy,
+        read_demonstrations(demonstrations, demos),
+        out,
+        dataclasses.replace(settings, optimisation=optimisation),
+        from_scratch=from_scratch,
+    )
+    if summary.new:
+        print(f"Not in {policy}, so started at random: {', '.join(summary.new)}")
+    print(f"{out}: {summary.steps} steps in {summary.seconds / 60:.1f} min")

@@ -1,0 +1,25 @@
+"""What commands print: a table for people, JSON for programs."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+_WIDE = 240
+
+
+def print_rows(rows: Sequence[dict[str, object]], as_json: bool) -> None:
+    """Print rows that have the same keys; a table without rows is not printed."""
+    if as_json:
+        print(json.dumps(rows, indent=2))
+    elif rows:
+        table = Table(*rows[0], box=None)
+        for row in rows:
+            table.add_row(*(escape(str(value)) for value in row.values()))
+        # Lines are kept whole where a program reads them.
+        Console(width=None if sys.stdout.isatty() else _WIDE).print(table)
