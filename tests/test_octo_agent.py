@@ -13,12 +13,13 @@ import torch
 from safetensors.torch import load_file, save_file
 from synthetic import SIZE, tiny_config, toy_demonstrations
 
-from octo_bench.agents.octo import OctoAgent, load_octo_agent
+from octo_bench.agents.inference import DEFAULT, Inference
+from octo_bench.agents.octo import OctoAgent
 from octo_bench.agents.protocol import TaskInput
+from octo_bench.checkpoints.folder import find_policy, read_policy, write_policy
 from octo_bench.demonstrations.windows import statistics_of
 from octo_bench.errors import BadCheckpoint, UnknownName
 from octo_bench.models.octo import Octo, OctoConfig
-from octo_bench.training.policy import find_policy, write_policy
 
 BATCH = 4
 
@@ -28,6 +29,10 @@ def policy(folder: Path, config: OctoConfig | None = None) -> Path:
     statistics = statistics_of([toy_demonstrations()], "bounds")
     write_policy(folder, Octo(config or tiny_config(window=2)), 2, statistics, "# card\n")
     return folder
+
+
+def load(folder: Path, inference: Inference = DEFAULT, embodiment: str | None = None) -> OctoAgent:
+    return OctoAgent(read_policy(folder), inference, embodiment)
 
 
 def query(agent: OctoAgent, seed: int = 0) -> tuple[dict, list[TaskInput], np.ndarray]:
@@ -49,7 +54,7 @@ def query(agent: OctoAgent, seed: int = 0) -> tuple[dict, list[TaskInput], np.nd
 @pytest.mark.parametrize("mode", ["language", "goal", "both", "none"])
 def test_a_rows_answer_depends_on_that_row_only(tmp_path: Path, head: str, mode: str) -> None:
     folder = policy(tmp_path, tiny_config(window=2, head=head))
-    agent = load_octo_agent(folder, task_mode=mode)
+    agent = load(folder, Inference(task=mode))
     observations, tasks, noise = query(agent)
     chunk = agent.act(observations, tasks, noise)
     assert chunk.shape == (BATCH, 4, 7)
@@ -68,7 +73,7 @@ def test_a_rows_answer_depends_on_that_row_only(tmp_path: Path, head: str, mode:
 
 def test_task_mode_decides_what_is_heard(tmp_path: Path) -> None:
     folder = policy(tmp_path)
-    agents = {m: load_octo_agent(folder, task_mode=m) for m in ("language", "goal", "none")}
+    agents = {m: load(folder, Inference(task=m)) for m in ("language", "goal", "none")}
     observations, tasks, noise = query(agents["none"])
     other_text = [replace(task, instruction="else") for task in tasks]
     other_goal = [replace(task, goal=task.goal // 2) for task in tasks]
@@ -85,7 +90,7 @@ def test_task_mode_decides_what_is_heard(tmp_path: Path) -> None:
 
 
 def test_rows_without_an_episode_are_harmless(tmp_path: Path) -> None:
-    agent = load_octo_agent(policy(tmp_path))
+    agent = load(policy(tmp_path))
     observations, tasks, noise = query(agent)
     for value in observations.values():
         value[1:] = 0
@@ -97,11 +102,11 @@ def test_actions_are_scaled_by_the_embodiment_or_the_pool(tmp_path: Path) -> Non
     table = json.loads((folder / "statistics.json").read_text())
     table["actions"]["Toy"] = {"offset": [0.5] * 7, "scale": [1e-6] * 7}
     (folder / "statistics.json").write_text(json.dumps(table))
-    known = load_octo_agent(folder, embodiment="Toy")
+    known = load(folder, embodiment="Toy")
     query_ = query(known)
     np.testing.assert_allclose(known.act(*query_), 0.5, atol=1e-4)
-    unseen = load_octo_agent(folder, embodiment="Unseen").act(*query_)
-    np.testing.assert_array_equal(unseen, load_octo_agent(folder).act(*query_))
+    unseen = load(folder, embodiment="Unseen").act(*query_)
+    np.testing.assert_array_equal(unseen, load(folder).act(*query_))
     assert np.abs(unseen - 0.5).max() > 0.1
 
 
@@ -127,7 +132,7 @@ def test_bad_tensor_is_named(tmp_path: Path, change, message: str) -> None:
     path = policy(tmp_path) / "model.safetensors"
     rewrite(path, change)
     with pytest.raises(BadCheckpoint, match=message) as error:
-        load_octo_agent(tmp_path)
+        load(tmp_path)
     assert str(path) in str(error.value)
 
 
@@ -135,17 +140,17 @@ def test_a_pickle_is_never_loaded(tmp_path: Path) -> None:
     path = policy(tmp_path) / "model.safetensors"
     path.write_bytes(pickle.dumps({"weights": 1}))
     with pytest.raises(BadCheckpoint, match="is not a safetensors file"):
-        load_octo_agent(tmp_path)
+        load(tmp_path)
     path.unlink()
     with pytest.raises(BadCheckpoint, match=r"model\.safetensors: no such file"):
-        load_octo_agent(tmp_path)
+        load(tmp_path)
 
 
 def test_truncated_weights_are_named(tmp_path: Path) -> None:
     path = policy(tmp_path) / "model.safetensors"
     path.write_bytes(path.read_bytes()[:-100])
     with pytest.raises(BadCheckpoint, match="is not a safetensors file"):
-        load_octo_agent(tmp_path)
+        load(tmp_path)
 
 
 def unknown_key(table: dict) -> None:
@@ -168,13 +173,13 @@ def test_bad_config_is_named(tmp_path: Path, change, message: str) -> None:
     change(table)
     path.write_text(json.dumps(table))
     with pytest.raises(BadCheckpoint, match=message):
-        load_octo_agent(tmp_path)
+        load(tmp_path)
 
 
 def test_config_that_is_no_json(tmp_path: Path) -> None:
     (policy(tmp_path) / "config.json").write_text("{")
     with pytest.raises(BadCheckpoint, match=r"config\.json: is not valid"):
-        load_octo_agent(tmp_path)
+        load(tmp_path)
 
 
 def test_policies_are_found_by_folder_and_unknown_names_are_refused(tmp_path: Path) -> None:

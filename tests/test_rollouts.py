@@ -3,21 +3,34 @@
 from __future__ import annotations
 
 import dataclasses
+from itertools import repeat
 from pathlib import Path
 
 import numpy as np
+import pyarrow.parquet
 import pytest
+import torch
+from synthetic import tiny_config, toy_demonstrations
 
+from octo_bench.agents.expert import ExpertAgent
+from octo_bench.agents.inference import Inference
 from octo_bench.agents.protocol import TaskInput
+from octo_bench.agents.random import RandomAgent
+from octo_bench.checkpoints.folder import write_policy
 from octo_bench.definitions import environment
+from octo_bench.demonstrations.windows import statistics_of
 from octo_bench.errors import BadRecords, UnknownName
+from octo_bench.evaluation import goals, rollouts
+from octo_bench.evaluation.goals import goal_image
 from octo_bench.evaluation.records import (
     TIMING_COLUMNS,
     EpisodeRecord,
     read_records,
     write_records,
 )
-from octo_bench.evaluation.rollouts import SLOTS, evaluate
+from octo_bench.evaluation.rollouts import SLOTS, evaluate, roll_out
+from octo_bench.models.octo import Octo
+from octo_bench.simulation.environment import OctoBenchEnvironment
 from octo_bench.simulation.initial_states import environment_seed
 
 LIFT = "octo_bench/Lift-Panda-v0"
@@ -52,13 +65,101 @@ def test_records_say_what_happened(expert: list[EpisodeRecord]) -> None:
     assert all(10 < record.steps < 100 and not record.error for record in expert)
 
 
-def test_workers_and_shares_do_not_matter(expert: list[EpisodeRecord]) -> None:
+def test_workers_and_shares_do_not_matter(
+    expert: list[EpisodeRecord], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rollouts, "_EPISODES_PER_SHARE", 4)
     parallel = evaluate("expert", LIFT, 10, workers=2, progress=False)
     parts = [
         *evaluate("expert", LIFT, 3, progress=False),
         *evaluate("expert", LIFT, 7, first_episode=3, progress=False),
     ]
     assert without_timing(parallel) == without_timing(parts) == without_timing(expert)
+
+
+@pytest.fixture(scope="module")
+def tiny_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network of random weights that looks two steps back and predicts four ahead."""
+    folder = tmp_path_factory.mktemp("tiny")
+    torch.manual_seed(0)
+    model = Octo(tiny_config(window=2, image_size=96))
+    write_policy(folder, model, 4, statistics_of([toy_demonstrations()], "bounds"), "# card\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def plain(tiny_policy: Path) -> EpisodeRecord:
+    (record,) = evaluate(str(tiny_policy), LIFT, 1, progress=False)
+    return record
+
+
+@pytest.mark.parametrize(
+    "inference",
+    [Inference(execute=3, task="goal"), Inference(ensemble=True)],
+    ids=lambda inference: inference.description,
+)
+def test_records_depend_on_the_inference_and_not_on_the_workers(
+    tiny_policy: Path,
+    plain: EpisodeRecord,
+    inference: Inference,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    together = evaluate(str(tiny_policy), LIFT, 2, inference=inference, progress=False)
+    monkeypatch.setattr(rollouts, "_EPISODES_PER_SHARE", 1)
+    apart = evaluate(str(tiny_policy), LIFT, 2, inference=inference, workers=2, progress=False)
+    assert without_timing(apart) == without_timing(together)
+    assert {record.inference for record in together} == {inference.description}
+    assert plain.inference == ""
+    assert plain.action_jerk != together[0].action_jerk
+
+
+class _LastSeen(OctoBenchEnvironment):
+    """Keeps the last observation."""
+
+    def step(self, action: np.ndarray) -> tuple:
+        stepped = super().step(action)
+        self.last = stepped[0]
+        return stepped
+
+
+@pytest.fixture(scope="module")
+def lift() -> OctoBenchEnvironment:
+    return _LastSeen(LIFT)
+
+
+def test_a_goal_is_what_the_demonstrator_comes_to(lift: OctoBenchEnvironment) -> None:
+    (record,) = roll_out(ExpertAgent(7), [lift], [0], 0)
+    assert record.success_once
+    expected = lift.last["image_primary"]
+    goal = goal_image(lift, record.env_seed, {"initial_state": 0})
+    assert np.array_equal(goal, expected)
+    lift.reset(seed=record.env_seed, options={"initial_state": 0})
+    assert lift.world.state_sha256() == record.initial_state_sha256
+
+
+def test_a_demonstrator_that_fails_gives_no_goal(
+    lift: OctoBenchEnvironment, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(goals, "demonstrate", lambda world: repeat(np.zeros(7)))
+    assert goal_image(lift, 0, {}) is None
+
+
+def test_making_the_goal_does_not_touch_the_episode(lift: OctoBenchEnvironment) -> None:
+    class Shown(RandomAgent):
+        """Acts at random, whatever it is shown."""
+
+        wants_goal = True
+
+        def act(self, observations, tasks, noise):
+            shown.append(tasks[0].goal)
+            return super().act(observations, tasks, noise)
+
+    shown: list[np.ndarray | None] = []
+    with_goal = list(roll_out(Shown(7), [lift], [0, 1], 0))
+    without = list(roll_out(RandomAgent(7), [lift], [0, 1], 0))
+    assert without_timing(with_goal) == without_timing(without)
+    assert all(goal.shape == (96, 96, 3) and goal.dtype == np.uint8 for goal in shown)
+    assert not np.array_equal(shown[0], shown[-1])
 
 
 def test_another_study_seed_is_other_states(expert: list[EpisodeRecord]) -> None:
@@ -101,10 +202,17 @@ def test_records_survive_the_file(expert: list[EpisodeRecord], tmp_path: Path) -
     assert read_records(path) == expert
 
 
-def test_broken_record_files_are_named(tmp_path: Path) -> None:
-    import pyarrow
-    import pyarrow.parquet
+def test_records_of_before_there_were_options_are_readable(
+    expert: list[EpisodeRecord], tmp_path: Path
+) -> None:
+    path = tmp_path / "episodes.parquet"
+    write_records(expert, path)
+    older = pyarrow.parquet.read_table(path).drop_columns(["inference"])
+    pyarrow.parquet.write_table(older, path)
+    assert read_records(path) == expert
 
+
+def test_broken_record_files_are_named(tmp_path: Path) -> None:
     with pytest.raises(BadRecords, match="no such file"):
         read_records(tmp_path / "absent.parquet")
     text = tmp_path / "text.parquet"

@@ -19,6 +19,7 @@ class ExpertAgent:
     execute = 1
     noise_shape: tuple[int, ...] = ()
     wants_images = False
+    wants_goal = False
 
     def __init__(self, action_size: int) -> None:
         """No episode yet in any row."""

@@ -2,41 +2,79 @@
 
 from __future__ import annotations
 
-# On top, not where it is used: a process that has drawn a frame crashes when it then loads Triton,
-# which the network's libraries bring (both it and Mesa's renderer contain LLVM).
-from octo_bench.agents.octo import load_octo_agent
+import os
+import shutil
+
+from octo_bench.agents.execution import with_execution
+from octo_bench.agents.inference import DEFAULT, Inference
 from octo_bench.agents.protocol import Agent
 from octo_bench.definitions import Environment
-from octo_bench.errors import UnsupportedEnvironment
-from octo_bench.training.policy import find_policy
+from octo_bench.errors import BadInference, MissingDependency, UnsupportedEnvironment
 
 BASELINES = ("random", "expert")
 
 
-def load_agent(policy: str, declared: Environment) -> Agent:
+def load_agent(policy: str, declared: Environment, inference: Inference = DEFAULT) -> Agent:
     """The agent of `policy` for an environment.
 
     Args:
         policy: "random", "expert", a name under `policies/`, a folder or a Hub id.
         declared: what it will act in; its arm's action scaling is used if the policy has one.
+        inference: how the policy is asked.
 
     Raises:
         UnknownName: when nothing goes by that name.
         BadCheckpoint: for a policy folder that cannot be used.
+        BadInference: for options that the policy does not have.
+        MissingDependency: when the network is to be compiled and there is no compiler.
         UnsupportedEnvironment: for a policy of another action size.
     """
-    if policy == "random":
-        from octo_bench.agents.random import RandomAgent
+    if policy in BASELINES:
+        return _baseline(policy, declared, inference)
+    from octo_bench.checkpoints.folder import find_policy, read_config, read_policy
 
-        return RandomAgent(declared.action_size)
-    if policy == "expert":
-        from octo_bench.agents.expert import ExpertAgent
-
-        return ExpertAgent(declared.action_size)
-    agent = load_octo_agent(find_policy(policy), embodiment=declared.embodiment.name)
+    folder = find_policy(policy)
+    config = read_config(folder)
+    model = config.model
+    inference.require_fits(
+        policy,
+        chunk=model.chunk,
+        diffusion_steps=model.diffusion.steps if model.head == "diffusion" else None,
+    )
+    if inference.compiled:
+        _require_compiler()
+    if config.architecture == "octo-1.5":
+        from octo_bench.agents.octo_1_5 import Octo15Agent as PolicyAgent
+    else:
+        from octo_bench.agents.octo import OctoAgent as PolicyAgent
+    agent = PolicyAgent(read_policy(folder), inference, declared.embodiment.name)
     if agent.action_size != declared.action_size:
         raise UnsupportedEnvironment(
             f"{policy} acts with {agent.action_size} entries and {declared.id} takes "
             f"{declared.action_size}; choose an environment with as many (see `octo-bench envs`)"
         )
-    return agent
+    return with_execution(agent, inference)
+
+
+def _baseline(policy: str, declared: Environment, inference: Inference) -> Agent:
+    if inference != DEFAULT:
+        raise BadInference(
+            f"{policy} has no options of inference; leave out {inference.description}"
+        )
+    if policy == "random":
+        from octo_bench.agents.random import RandomAgent
+
+        return RandomAgent(declared.action_size)
+    from octo_bench.agents.expert import ExpertAgent
+
+    return ExpertAgent(declared.action_size)
+
+
+def _require_compiler() -> None:
+    """Find the compiler that `torch.compile` will call, at the first query of the policy."""
+    compiler = os.environ.get("CXX", "g++")
+    if shutil.which(compiler) is None:
+        raise MissingDependency(
+            f"compiling a network needs the C++ compiler '{compiler}'; install the system package "
+            "g++, or name another one in the environment variable CXX"
+        )

@@ -3,40 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from octo_bench.agents.inference import DEFAULT, Inference
 from octo_bench.agents.protocol import TaskInput
-from octo_bench.training.policy import Policy, read_policy
+from octo_bench.checkpoints.folder import Policy
+from octo_bench.checkpoints.text import TextTokenizer, find_tokenizer
+from octo_bench.models.octo import Octo
 
 if TYPE_CHECKING:
     from octo_bench.simulation.environment import OctoBenchEnvironment
-
-TaskMode = Literal["language", "goal", "both", "none"]
 
 
 class OctoAgent:
     """Runs the network on a batch of fixed size; no row's result depends on the other rows."""
 
     def __init__(
-        self, policy: Policy, task_mode: TaskMode = "language", embodiment: str | None = None
+        self, policy: Policy, inference: Inference = DEFAULT, embodiment: str | None = None
     ) -> None:
-        """An arm that `statistics.json` does not list is scaled by the pooled statistics."""
-        self._model = policy.model
+        """Take over the policy's network, which some options change.
+
+        An arm that `statistics.json` does not list is scaled by the pooled statistics.
+        """
+        config = policy.config.model
+        self._folder = policy.folder
+        self._config = config
         self._proprio = policy.statistics.proprio
-        self._entries = list(policy.config.model.proprio)
         self._scaling = policy.statistics.actions_of(embodiment)
-        self._mode = task_mode
+        self._mode = inference.task
+        self._model = _prepared(policy.model, inference)
+        self._tokenizer: TextTokenizer | None = None
         self._instructions: dict[str, Tensor] = {}
         self.wants_images = True
-        self.window = policy.config.model.window
+        self.wants_goal = inference.wants_goal
+        self.window = config.window
         self.execute = policy.config.execute
-        self.action_size = policy.config.model.action_size
-        self.noise_shape = policy.model.head.noise_shape
+        self.action_size = config.action_size
+        self.noise_shape = self._model.head.noise_shape
 
     def begin(self, slot: int, environment: OctoBenchEnvironment, seed: int) -> None:
         """Nothing: the network keeps no state between queries."""
@@ -51,67 +58,107 @@ class OctoAgent:
         """A chunk of actions for every row.
 
         Args:
-            observations: image_primary and image_wrist (B, W, H, W, 3) uint8, proprio (B, W, P)
-                float32, timestep_pad_mask (B, W) bool, False for padded history.
+            observations: image_primary and image_wrist (B, W, H, W, 3) uint8, each masked if it
+                is left out; proprio (B, W, P) float32; timestep_pad_mask (B, W) bool, False for
+                padded history.
             tasks: one per row; what the task mode does not use is ignored, what is missing is
                 replaced by the learned null embedding.
             noise: (B, *noise_shape) float32, standard normal.
 
         Returns:
             (B, T, A) float32 in environment units, within [-1, 1].
+
+        Raises:
+            BadCheckpoint: when there is text and no tokenizer for it.
         """
-        model = self._model
-        primary = torch.from_numpy(observations["image_primary"])
-        wrist = torch.from_numpy(observations["image_wrist"])
-        batch, window = primary.shape[:2]
-        goals, goal_index = self._goals(tasks, tuple(primary.shape[2:]))
-        of_primary, of_wrist, of_goals = model.encode_images(
-            primary.flatten(0, 1), wrist.flatten(0, 1), goals
+        timesteps = torch.from_numpy(observations["timestep_pad_mask"])
+        proprio = self._proprio.normalise(observations["proprio"])
+        normalised = self._network(
+            timesteps,
+            _camera(observations, "image_primary"),
+            _camera(observations, "image_wrist"),
+            torch.from_numpy(proprio[..., list(self._config.proprio)]),
+            *self._texts(tasks),
+            *self._goals(tasks),
+            torch.from_numpy(noise),
         )
-        texts, text_index = self._texts(tasks)
-        proprio = self._proprio.normalise(observations["proprio"])[..., self._entries]
+        return self._scaling.restore(normalised.numpy()).clip(-1, 1)
+
+    def _network(
+        self,
+        timesteps: Tensor,
+        primary: Tensor | None,
+        wrist: Tensor | None,
+        proprio: Tensor,
+        texts: Tensor | None,
+        text_index: Tensor,
+        goals: Tensor | None,
+        goal_index: Tensor,
+        noise: Tensor,
+    ) -> Tensor:
+        """What `act` gathered, to normalised actions (B, T, A)."""
+        model, (batch, window) = self._model, timesteps.shape
+        missing = torch.zeros_like(timesteps)
+        blank = torch.zeros((batch * window, *self._image_shape), dtype=torch.uint8)
+        of_primary, of_wrist, of_goals = model.encode_images(
+            blank if primary is None else primary.flatten(0, 1),
+            blank if wrist is None else wrist.flatten(0, 1),
+            goals,
+        )
         features = model.features(
             model.task(texts, text_index, of_goals, goal_index),
             of_primary.unflatten(0, (batch, window)),
             of_wrist.unflatten(0, (batch, window)),
-            torch.from_numpy(proprio),
-            torch.from_numpy(observations["timestep_pad_mask"]),
+            proprio,
+            timesteps,
+            primary_mask=missing if primary is None else None,
+            wrist_mask=missing if wrist is None else None,
         )
-        normalised = model.sample(features[:, -1], torch.from_numpy(noise))
-        return self._scaling.restore(normalised.numpy()).clip(-1, 1)
+        return model.sample(features[:, -1], noise)
+
+    @property
+    def _image_shape(self) -> tuple[int, int, int]:
+        return (self._config.image_size, self._config.image_size, 3)
 
     def _texts(self, tasks: Sequence[TaskInput]) -> tuple[Tensor | None, Tensor]:
-        """Embeddings of the instructions (U, width) and each row's index (B,), -1 for none.
+        """Embeddings of the instructions (B, width) and each row's index (B,), -1 for none."""
+        index = torch.full((len(tasks),), -1)
+        if self._mode not in ("language", "both"):
+            return None, index
+        embeddings = torch.zeros((len(tasks), self._config.width))
+        for row, task in enumerate(tasks):
+            if task.instruction is not None:
+                embeddings[row] = self._embedding(task.instruction)
+                index[row] = row
+        return embeddings, index
+
+    def _embedding(self, text: str) -> Tensor:
+        """The embedding (width,) of an instruction.
 
         Every instruction is encoded by itself and kept, so that its embedding does not depend on
         what else is in the batch.
         """
-        index = torch.full((len(tasks),), -1)
-        if self._mode not in ("language", "both"):
-            return None, index
-        given = [task.instruction for task in tasks]
-        distinct = sorted({text for text in given if text is not None})
-        for text in distinct:
-            if text not in self._instructions:
-                self._instructions[text] = self._model.encode_instructions([text])
-        for row, text in enumerate(given):
-            if text is not None:
-                index[row] = distinct.index(text)
-        if not distinct:
-            return None, index
-        return torch.cat([self._instructions[text] for text in distinct]), index
+        if text not in self._instructions:
+            language, sizes = self._model.language, self._config.language
+            if sizes.pretrained:
+                if self._tokenizer is None:
+                    file = find_tokenizer(self._folder, sizes.pretrained)
+                    self._tokenizer = TextTokenizer(file, sizes.max_length)
+                tokens = self._tokenizer([text])
+            else:
+                tokens = language.tokens([text])
+            self._instructions[text] = language(*tokens)[0]
+        return self._instructions[text]
 
-    def _goals(
-        self, tasks: Sequence[TaskInput], shape: tuple[int, ...]
-    ) -> tuple[Tensor | None, Tensor]:
+    def _goals(self, tasks: Sequence[TaskInput]) -> tuple[Tensor | None, Tensor]:
         """Goal images (B, H, W, 3) and each row's index (B,), -1 for none.
 
         One image per row even where there is none, so that the batch keeps its size.
         """
         index = torch.full((len(tasks),), -1)
-        if self._mode not in ("goal", "both"):
+        if not self.wants_goal:
             return None, index
-        images = torch.zeros((len(tasks), *shape), dtype=torch.uint8)
+        images = torch.zeros((len(tasks), *self._image_shape), dtype=torch.uint8)
         for row, task in enumerate(tasks):
             if task.goal is not None:
                 images[row] = torch.from_numpy(task.goal)
@@ -119,15 +166,16 @@ class OctoAgent:
         return images, index
 
 
-def load_octo_agent(
-    folder: Path, *, task_mode: TaskMode = "language", embodiment: str | None = None
-) -> OctoAgent:
-    """Read a policy folder into an agent.
+def _camera(observations: Mapping[str, np.ndarray], name: str) -> Tensor | None:
+    return torch.from_numpy(observations[name]) if name in observations else None
 
-    Args:
-        embodiment: the arm it will act on, whose action scaling is used if the policy has one.
 
-    Raises:
-        BadCheckpoint: naming the file, and the key or the tensor.
-    """
-    return OctoAgent(read_policy(folder), task_mode, embodiment)
+def _prepared(model: Octo, inference: Inference) -> Octo:
+    """The network with the options of inference."""
+    if inference.diffusion_steps is not None:
+        model.head.sample_in(inference.diffusion_steps)
+    if inference.precision == "bfloat16":
+        model.lower_precision()
+    if inference.compiled:
+        model.compile_parts()
+    return model

@@ -31,12 +31,14 @@ class Agent(Protocol):
         execute: environment steps that are executed of each action chunk.
         noise_shape: shape of the standard normal noise of one query of one episode; () for none.
         wants_images: whether `act` looks at images; without, they are not drawn.
+        wants_goal: whether `act` looks at goal images; without, none are made.
     """
 
     window: int
     execute: int
     noise_shape: tuple[int, ...]
     wants_images: bool
+    wants_goal: bool
 
     def begin(self, slot: int, environment: OctoBenchEnvironment, seed: int) -> None:
         """An episode starts in row `slot`; `seed` is the episode's own for what `act` draws."""

@@ -16,6 +16,7 @@ class RandomAgent:
     window = 1
     execute = 1
     wants_images = False
+    wants_goal = False
 
     def __init__(self, action_size: int) -> None:
         """Act with `action_size` entries."""

@@ -9,6 +9,7 @@ from typing import Any
 import imageio.v3
 import numpy as np
 
+from octo_bench.agents.inference import DEFAULT, Inference
 from octo_bench.agents.loading import load_agent
 from octo_bench.definitions import environment
 from octo_bench.errors import BadFile
@@ -30,6 +31,7 @@ def watch(
     study_seed: int = 0,
     suite: str = "",
     level: int = 1,
+    inference: Inference = DEFAULT,
 ) -> EpisodeRecord:
     """Roll out one episode, the same as `evaluate` does, and write what the front camera saw.
 
@@ -38,7 +40,7 @@ def watch(
         env_id: the environment.
         episode: its number.
         out: a film (.mp4, .gif), or a strip of pictures from start to end (.png).
-        study_seed, suite, level: as for `evaluate`.
+        study_seed, suite, level, inference: as for `evaluate`.
 
     Raises:
         BadFile: for another kind of file.
@@ -46,7 +48,7 @@ def watch(
     if out.suffix not in FORMATS:
         raise BadFile(out, "is no kind of film or picture", f"use one of {', '.join(FORMATS)}")
     declared = environment(env_id)
-    agent = load_agent(policy, declared)
+    agent = load_agent(policy, declared, inference)
     filmed = _FilmedEnvironment(
         declared.id,
         images=agent.wants_images,

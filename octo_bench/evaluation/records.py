@@ -34,7 +34,8 @@ class EpisodeRecord:
     its end; `latency_ms_p50` is the median time of one batched query of the policy;
     `action_jerk` is the mean length of the second difference of the commanded translation, in
     action units a step; `error` names what broke the episode off, which then counts neither as
-    success nor as failure. `suite` and `level` name the perturbation, "" and 0 if there was none.
+    success nor as failure. `suite` and `level` name the perturbation, "" and 0 if there was none;
+    `inference` says how the policy was asked, "" for its own way (see `Inference.description`).
     """
 
     env_id: str
@@ -57,10 +58,11 @@ class EpisodeRecord:
     error: str
     suite: str = ""
     level: int = 0
+    inference: str = ""
 
 
-_ADDED_COLUMNS = ("suite", "level")
-"""Columns that files of the first version do not have."""
+_ADDED_COLUMNS = ("suite", "level", "inference")
+"""Columns that older files do not have."""
 
 _TYPES = {"str": pyarrow.string(), "int": pyarrow.int64(), "bool": pyarrow.bool_()}
 _SCHEMA = pyarrow.schema(

@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import asdict, replace
+from functools import lru_cache
 from zlib import crc32
 
 import mujoco
@@ -23,9 +24,12 @@ import numpy as np
 import torch
 from tqdm import tqdm
 
+from octo_bench.agents.history import PAD_MASK, History
+from octo_bench.agents.inference import DEFAULT, Inference
 from octo_bench.agents.loading import load_agent
 from octo_bench.agents.protocol import Agent, TaskInput
 from octo_bench.definitions import Environment, environment
+from octo_bench.evaluation.goals import goal_image
 from octo_bench.evaluation.records import EpisodeRecord, Labels
 from octo_bench.simulation.environment import OctoBenchEnvironment
 from octo_bench.simulation.initial_states import environment_seed, find_bank, has_initial_state
@@ -47,6 +51,7 @@ def evaluate(
     first_episode: int = 0,
     suite: str = "",
     level: int = 1,
+    inference: Inference = DEFAULT,
     labels: Labels | None = None,
     progress: bool = True,
 ) -> list[EpisodeRecord]:
@@ -59,19 +64,22 @@ def evaluate(
         workers: processes; the records do not depend on it, timing aside.
         study_seed: another seed gives other initial states and other noise.
         suite, level: the perturbation of what is seen or said, and how much of it; see `suites`.
+        inference: how the policy is asked.
         labels: what the records say about the policy besides its name.
         progress: show a progress bar.
 
     Raises:
         UnknownName, UnknownLevel, BadCheckpoint: when the environment, the suite or the policy
             cannot be had.
+        BadInference: for options that the policy does not have.
         UnsupportedEnvironment: for one whose demonstrator does not succeed often enough.
         BadInitialStates: when the environment's frozen initial states are not what was frozen.
     """
     declared = environment(env_id)
     require_supported(declared)
+    _agent.cache_clear()  # a folder can hold other weights than it did
     # Mistakes show here, not in a worker.
-    load_agent(policy, declared)
+    load_agent(policy, declared, inference)
     find_bank(declared)
     if suite:
         find_level(suite, level)
@@ -80,7 +88,7 @@ def evaluate(
         for start in range(first_episode, first_episode + episodes, _EPISODES_PER_SHARE)
     ]
     arguments = [
-        (policy, declared.id, share, study_seed, suite, level, labels or Labels())
+        (policy, declared.id, share, study_seed, suite, level, inference, labels or Labels())
         for share in shares
     ]
     records: list[EpisodeRecord] = []
@@ -135,10 +143,11 @@ class _Slot:
         self.noise = np.random.default_rng(noise_key)
         frozen = has_initial_state(env.world.declared, study_seed, episode)
         options = {"initial_state": episode} if frozen else {}
+        goal = goal_image(env, self.seed, options) if agent.wants_goal else None
         observation, self.info = env.reset(seed=self.seed, options=options)
-        self.task = TaskInput(instruction=self.info["instruction"])
+        self.task = TaskInput(self.info["instruction"], goal)
         self.initial_state_sha256 = env.world.state_sha256()
-        self.history = deque([observation], maxlen=agent.window)
+        self.history = History(agent.window, observation)
         self.latencies: list[float] = []
         self.actions: list[np.ndarray] = []
         self.finished = False
@@ -154,7 +163,7 @@ class _Slot:
                 self.error = f"{type(error).__name__}: {error}"
                 self.finished = True
                 return
-            self.history.append(observation)
+            self.history.add(observation)
             if terminated or truncated:
                 self.finished = True
                 return
@@ -201,7 +210,7 @@ def _batch(
         key: np.zeros((SLOTS, agent.window, *space.shape), space.dtype)
         for key, space in env.observation_space.spaces.items()
     }
-    mask = np.zeros((SLOTS, agent.window), bool)
+    observations[PAD_MASK] = np.zeros((SLOTS, agent.window), bool)
     noise = np.zeros((SLOTS, *agent.noise_shape), np.float32)
     tasks = [TaskInput()] * SLOTS
     for row, slot in enumerate(slots):
@@ -209,12 +218,9 @@ def _batch(
             continue
         tasks[row] = slot.task
         noise[row] = slot.noise.standard_normal(agent.noise_shape, dtype=np.float32)
-        known = len(slot.history)
-        mask[row, -known:] = True
-        for key, values in observations.items():
-            values[row, :-known] = slot.history[0][key]
-            values[row, -known:] = [seen[key] for seen in slot.history]
-    return {**observations, "timestep_pad_mask": mask}, tasks, noise
+        for key, values in slot.history.stacked().items():
+            observations[key][row] = values
+    return observations, tasks, noise
 
 
 _ENVIRONMENTS: dict[tuple[str, bool, str, int], list[OctoBenchEnvironment]] = {}
@@ -230,6 +236,12 @@ def _environments(
     return kept[:count]
 
 
+@lru_cache(maxsize=1)
+def _agent(policy: str, env_id: str, inference: Inference) -> Agent:
+    """The agent of one evaluation, for all of its shares in this process."""
+    return load_agent(policy, environment(env_id), inference)
+
+
 def _roll_share(
     policy: str,
     env_id: str,
@@ -237,15 +249,15 @@ def _roll_share(
     study_seed: int,
     suite: str,
     level: int,
+    inference: Inference,
     labels: Labels,
 ) -> list[EpisodeRecord]:
     torch.set_num_threads(1)  # a process keeps to its core
-    declared = environment(env_id)
-    agent = load_agent(policy, declared)
+    agent = _agent(policy, env_id, inference)
     count = min(SLOTS, len(numbers))
-    environments = _environments(declared.id, agent.wants_images, suite, level, count)
+    environments = _environments(env_id, agent.wants_images, suite, level, count)
     return [
-        replace(record, policy=policy, **asdict(labels))
+        replace(record, policy=policy, inference=inference.description, **asdict(labels))
         for record in roll_out(agent, environments, numbers, study_seed)
     ]
 
