@@ -133,6 +133,8 @@ def find_released(source: str, step: int | None = None) -> Path:
 def convert_parameters(read: Released) -> dict[str, Tensor]:
     """The checkpoint's parameters under the names of our network, float32.
 
+    They are taken out of `read`, one by one, so that a large network is not held twice.
+
     Raises:
         BadCheckpoint: naming a parameter that is missing, unknown or misshapen.
     """
@@ -150,10 +152,8 @@ def convert_parameters(read: Released) -> dict[str, Tensor]:
         raise RuntimeError(f"unmapped: {sorted(shapes.keys() ^ {each.name for each in mapped})}")
     tensors = {}
     for each in mapped:
-        array, expected = (
-            read.parameters[each.original],
-            each.layout.original_shape(shapes[each.name]),
-        )
+        array = read.parameters.pop(each.original)
+        expected = each.layout.original_shape(shapes[each.name])
         if array.shape != expected:
             problem = f"'{each.original}' has the shape {array.shape}, not {expected}"
             raise BadCheckpoint(read.file, problem, _MEND)
@@ -170,8 +170,8 @@ def _shapes(read: Released) -> dict[str, tuple[int, ...]]:
     try:
         with torch.device("meta"):
             network = Octo15(read.config)
-    except (ValueError, KeyError, RuntimeError) as error:
-        path = read.file.parents[2] / released.CONFIG
+    except (ValueError, LookupError, RuntimeError) as error:
+        path = read.folder / released.CONFIG
         raise BadCheckpoint(path, f"describes no network ({error})", _MEND) from error
     return {name: tuple(tensor.shape) for name, tensor in stored_tensors(network).items()}
 
@@ -186,7 +186,7 @@ def _statistics(read: Released, dataset: str | None) -> tuple[str, Statistics]:
     entries = len(read.config.proprio_entries)
     proprio = chosen.proprio or Affine(np.zeros(0, np.float32), np.ones(0, np.float32))
     if entries and len(proprio.offset) != entries:
-        path = read.file.parents[2] / released.STATISTICS
+        path = read.folder / released.STATISTICS
         problem = f"'{default}' has {len(proprio.offset)} entries of proprio, not {entries}"
         raise BadCheckpoint(path, problem, "name another dataset with --dataset")
     actions = {name: each.actions for name, each in read.datasets.items()}
@@ -194,7 +194,7 @@ def _statistics(read: Released, dataset: str | None) -> tuple[str, Statistics]:
 
 
 def _usual(read: Released) -> str:
-    """The default dataset: else the first by name of those with the most action entries."""
+    """The usual dataset; without it, the first by name of those with the most action entries."""
     if USUAL_DATASET in read.datasets:
         return USUAL_DATASET
     return min(read.datasets, key=lambda name: (-len(read.datasets[name].actions.offset), name))
@@ -202,9 +202,13 @@ def _usual(read: Released) -> str:
 
 @contextmanager
 def _new_folder(path: Path) -> Iterator[Path]:
-    """A folder beside `path` to fill; it becomes `path` on success and is removed else."""
+    """A folder beside `path` to fill, which becomes `path` on success and else is removed."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    unfinished.mkdir(parents=True)
+    try:
+        unfinished.mkdir(parents=True)
+    except OSError as error:
+        problem = f"cannot be made ({error.strerror})"
+        raise BadCheckpoint(path, problem, "name another folder") from error
     try:
         yield unfinished
         os.replace(unfinished, path)

@@ -112,7 +112,7 @@ def read_config(folder: Path) -> PolicyConfig:
         config = _parse_config(table, path)
     except FileNotFoundError as error:
         raise BadCheckpoint(path, "no such file", "name a policy folder") from error
-    except ValueError as error:
+    except (ValueError, ArithmeticError) as error:
         raise BadCheckpoint(path, f"is not valid ({error})", MEND) from error
     if not 1 <= config.execute <= config.model.chunk:
         problem = f"'execute' = {config.execute} is not between 1 and the chunk's length"
@@ -157,7 +157,10 @@ def read_policy(folder: Path) -> Policy:
     if max(config.model.proprio_entries, default=-1) >= entries:
         problem = f"'proprio' has {entries} entries, the model reads more"
         raise BadCheckpoint(folder / STATISTICS, problem, MEND)
-    model = build_model(config.model)
+    try:
+        model = build_model(config.model)
+    except (ValueError, LookupError, TypeError, RuntimeError, ArithmeticError) as error:
+        raise BadCheckpoint(folder / CONFIG, f"describes no network ({error})", MEND) from error
     load_weights(model, folder / WEIGHTS)
     return Policy(folder, config, statistics, model.eval())
 

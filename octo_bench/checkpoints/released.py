@@ -45,8 +45,9 @@ class Dataset:
 
 @dataclass(frozen=True)
 class Released:
-    """A released checkpoint, read; `parameters` by their path in the original's tree."""
+    """A released checkpoint, read; `parameters`, those of `file`, by their path in its tree."""
 
+    folder: Path
     file: Path
     step: int
     config: Octo15Config
@@ -73,7 +74,7 @@ def read_released(folder: Path, step: int | None = None) -> Released:
         datasets = _datasets(statistics, table, config.action_size)
     except ValueError as error:
         raise BadCheckpoint(folder / STATISTICS, str(error), _MEND) from error
-    return Released(file, step, config, parameters, datasets)
+    return Released(folder, file, step, config, parameters, datasets)
 
 
 def _read_table(path: Path) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Iterable
 from dataclasses import replace
 
 import torch
@@ -58,6 +59,22 @@ def adapt(start: Policy, config: ModelConfig, seed: int) -> tuple[Network, list[
     return model.eval(), new
 
 
-def modules_of(names: list[str]) -> list[str]:
-    """The modules that tensors belong to, each once: what is listed for people."""
-    return list(dict.fromkeys(name.rpartition(".")[0] or name for name in names))
+def modules_of(names: Collection[str], everything: Iterable[str]) -> list[str]:
+    """The modules that some of a network's tensors make up: what is listed for people.
+
+    Args:
+        names: of the tensors in question.
+        everything: names of all the network's tensors.
+
+    Returns:
+        Of each tensor the outermost module with nothing else in it, each once.
+    """
+    others = [name for name in everything if name not in names]
+
+    def outermost(name: str) -> str:
+        parts = name.split(".")
+        modules = (".".join(parts[:depth]) for depth in range(1, len(parts)))
+        alone = (m for m in modules if not any(other.startswith(f"{m}.") for other in others))
+        return next(alone, name)
+
+    return list(dict.fromkeys(map(outermost, names)))

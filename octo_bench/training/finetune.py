@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
@@ -17,6 +18,7 @@ from octo_bench.checkpoints.folder import (
     describe,
     find_policy,
     read_policy,
+    stored_tensors,
     write_policy,
 )
 from octo_bench.demonstrations.dataset import Demonstrations
@@ -104,6 +106,7 @@ def finetune(
     model, new = adapt(start, config, settings.seed)
     if from_scratch:
         model, new = _from_scratch(start, model, settings.seed), []
+    modules = tuple(modules_of(new, stored_tensors(model)))
     mode = "full" if from_scratch else settings.mode
     adapted = _choose_trained(model, mode, settings, new)
     summary = train(
@@ -122,12 +125,12 @@ def finetune(
     if adapted is not None:
         adapted.save_pretrained(out / ADAPTER)
         model = adapted.merge_and_unload()
-    card = _card(start, demonstrations, settings, mode, from_scratch, modules_of(new), summary)
+    card = _card(start, demonstrations, settings, mode, from_scratch, modules, summary)
     if (start.folder / TOKENIZER).is_dir():
         shutil.copytree(start.folder / TOKENIZER, out / TOKENIZER, dirs_exist_ok=True)
     write_policy(out, model, start.config.execute, statistics, f"# {out.name}\n\n{card}")
     finish(out)
-    return FinetuneSummary(**asdict(summary), new=tuple(modules_of(new)))
+    return FinetuneSummary(**asdict(summary), new=modules)
 
 
 def _check_head(start: Policy, settings: FinetuneSettings) -> None:
@@ -186,7 +189,7 @@ def _card(
     settings: FinetuneSettings,
     mode: Mode,
     from_scratch: bool,
-    new: list[str],
+    new: Sequence[str],
     summary: TrainingSummary,
 ) -> str:
     """The model card, without its title."""

@@ -26,9 +26,19 @@ class StdConv(nn.Conv2d):
 
     def forward(self, maps: Tensor) -> Tensor:
         """(N, before, h, w) to (N, after, h / 2, w / 2)."""
+        return self._conv_forward(maps, self._standardised(), self.bias)
+
+    def folded(self) -> nn.Conv2d:
+        """The same function as a plain convolution, for inference."""
+        plain = nn.Conv2d(self.in_channels, self.out_channels, 3, stride=2, padding=1)
+        with torch.no_grad():
+            plain.weight.copy_(self._standardised())
+            plain.bias.copy_(self.bias)
+        return plain
+
+    def _standardised(self) -> Tensor:
         deviation, mean = torch.std_mean(self.weight, (1, 2, 3), correction=0, keepdim=True)
-        kernel = (self.weight - mean) / (deviation + STANDARDISATION_EPSILON)
-        return self._conv_forward(maps, kernel, self.bias)
+        return (self.weight - mean) / (deviation + STANDARDISATION_EPSILON)
 
 
 class StemLayer(nn.Module):
@@ -68,6 +78,12 @@ class ImageTokenizer(nn.Module):
         """
         window = images.shape[1]
         return self.projection(self.patches(images, goals)) + self.positions[:, :window]
+
+    def fold(self) -> None:
+        """Standardise the kernels once and for all; the tokenizer can be trained no more."""
+        for layer in self.stem:
+            if isinstance(layer.conv, StdConv):
+                layer.conv = layer.conv.folded()
 
     def patches(self, images: Tensor, goals: Tensor | None) -> Tensor:
         """The embeddings before projection, (B, W, n, embedding), row by row of the grid."""
