@@ -1,4 +1,4 @@
-"""Packages: `octo_bench`, with the clone's data inside the wheel: envs, policies, one table."""
+"""Packages: `octo_bench`, with the clone's data inside the wheel: envs, policies, tables."""
 
 from setuptools import find_packages, setup
 
@@ -6,6 +6,7 @@ _DATA = {
     "octo_bench.envs": "envs",
     "octo_bench.policies": "policies",
     "octo_bench.results.demonstrators": "results/demonstrators",
+    "octo_bench.results.reference": "results/reference",
 }
 
 setup(

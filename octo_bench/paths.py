@@ -29,6 +29,11 @@ def demonstrators_table() -> Path:
     return _shipped("results") / "demonstrators" / "demonstrators.csv"
 
 
+def inference_table() -> Path:
+    """The table of how fast published policies are."""
+    return _shipped("results") / "reference" / "inference.csv"
+
+
 def _shipped(name: str) -> Path:
     inside_wheel = _PACKAGE / name
     return inside_wheel if inside_wheel.is_dir() else _CLONE / name

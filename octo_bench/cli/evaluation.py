@@ -49,6 +49,7 @@ def evaluate(
     workers: Workers = 1,
 ) -> None:
     """Roll out a policy and print its success rate with a 95 % interval."""
+    from octo_bench.evaluation.provenance import provenance_of
     from octo_bench.evaluation.records import write_records
     from octo_bench.evaluation.rollouts import evaluate as evaluate_policy
     from octo_bench.reports.table import summarise
@@ -63,7 +64,7 @@ def evaluate(
         level=level,
         inference=_inference(execute, ensemble, diffusion_steps, half, compiled, task),
     )
-    write_records(records, out)
+    write_records(records, out, provenance_of(records, seed))
     (row,) = summarise(records, {})
     print(
         f"{row.successes} of {row.episodes} episodes succeeded: {row.rate:.1%}, "

@@ -14,7 +14,6 @@ import os
 import platform
 import signal
 import time
-from collections import defaultdict
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
@@ -28,6 +27,7 @@ import numpy as np
 from tqdm import tqdm
 
 from octo_bench.definitions import Environment, environment
+from octo_bench.evaluation.stopwatch import Stopwatch
 from octo_bench.experts.demonstrators import demonstrate
 from octo_bench.files import write_json
 from octo_bench.simulation.environment import IMAGE_SIZE, OctoBenchEnvironment
@@ -147,14 +147,14 @@ def _measure(declared: Environment, steps: int, repeats: int, bar: tqdm) -> Simu
     fast = OctoBenchEnvironment(declared.id)
     with closing(fast), ProcessPoolExecutor(1, context, **quiet) as stock:
         actions = _demonstrator_actions(fast, steps)
-        watch = _Stopwatch()
+        watch = Stopwatch()
         watch.watch(fast.world, "step", "world")
         watch.watch(fast._renderer, "frames", "rendering")
         turns: list[tuple[Times, Times, Times]] = []
         for _ in range(repeats):
             of_stock = stock.submit(_stock_turn, declared.id, actions).result()
             fast.reset(seed=_SEED)
-            of_fast = watch.per_step(fast.step, actions)
+            of_fast = _per_step(watch, fast.step, actions)
             floor = _floor(fast, actions)
             # They are interwoven: what our stepping takes beyond the bare physics is control.
             of_fast["physics"] = min(floor["physics"], of_fast["world"])
@@ -191,33 +191,13 @@ def _measure(declared: Environment, steps: int, repeats: int, bar: tqdm) -> Simu
     )
 
 
-class _Stopwatch:
-    """Times calls of a simulation's methods, each under a name."""
-
-    def __init__(self) -> None:
-        self._seconds: dict[str, float] = defaultdict(float)
-
-    def watch(self, owner: Any, method: str, name: str) -> None:
-        """From now on, add what `owner.method` takes to `name`."""
-        setattr(owner, method, self._timed(getattr(owner, method), name))
-
-    def per_step(self, step: Callable[[np.ndarray], Any], actions: np.ndarray) -> Times:
-        """Take the actions; milliseconds a step of each name, and of "step" itself."""
-        self._seconds.clear()
-        step = self._timed(step, "step")
-        for action in actions:
-            step(action)
-        return {name: 1e3 * seconds / len(actions) for name, seconds in self._seconds.items()}
-
-    def _timed(self, call: Callable[..., Any], name: str) -> Callable[..., Any]:
-        def timed(*arguments: Any, **keywords: Any) -> Any:
-            started = time.perf_counter()
-            try:
-                return call(*arguments, **keywords)
-            finally:
-                self._seconds[name] += time.perf_counter() - started
-
-        return timed
+def _per_step(watch: Stopwatch, step: Callable[[np.ndarray], Any], actions: np.ndarray) -> Times:
+    """Take the actions; milliseconds a step of all that is watched, and of "step" itself."""
+    watch.take()
+    step = watch.timed(step, "step")
+    for action in actions:
+        step(action)
+    return {name: milliseconds / len(actions) for name, milliseconds in watch.take().items()}
 
 
 def _demonstrator_actions(env: OctoBenchEnvironment, steps: int) -> np.ndarray:
@@ -265,9 +245,9 @@ def _demonstrate(env: OctoBenchEnvironment) -> tuple[np.ndarray, float, bool]:
 
 
 @cache
-def _stock(env_id: str) -> tuple[StockSimulation, _Stopwatch]:
+def _stock(env_id: str) -> tuple[StockSimulation, Stopwatch]:
     """The twin in stock robosuite, of the process that is kept for it, and its stopwatch."""
-    stock, watch = StockSimulation(environment(env_id), IMAGE_SIZE), _Stopwatch()
+    stock, watch = StockSimulation(environment(env_id), IMAGE_SIZE), Stopwatch()
     watch.watch(stock.suite.sim, "step1", "physics")
     watch.watch(stock.suite.sim, "step2", "physics")
     watch.watch(stock.suite, "_pre_action", "control")
@@ -279,7 +259,7 @@ def _stock_turn(env_id: str, actions: np.ndarray) -> Times:
     """Milliseconds a step of stock robosuite under the actions (N, A), and of its parts."""
     stock, watch = _stock(env_id)
     stock.reset(_SEED)
-    return watch.per_step(stock.step, actions)
+    return _per_step(watch, stock.step, actions)
 
 
 def _stock_rollout(env_id: str, actions: np.ndarray) -> tuple[float, bool]:
