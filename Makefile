@@ -28,7 +28,8 @@ $(INSTALLED): pyproject.toml setup.py constraints.txt | system
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps robomimic
 	touch $@
 
-# What pip cannot bring: a software renderer, and a compiler for one dependency (evdev).
+# What pip cannot bring: a software renderer, and compilers for one dependency (evdev) and for
+# torch.compile.
 system:
 	@missing=""; \
 	libraries="$$(ldconfig -p 2>/dev/null || /sbin/ldconfig -p)"; \
@@ -36,6 +37,7 @@ system:
 	case "$$libraries" in *libGL.so.1*) ;; *) missing="$$missing libgl1" ;; esac; \
 	case "$$libraries" in *libgthread-2.0.so.0*) ;; *) missing="$$missing libglib2.0-0" ;; esac; \
 	command -v cc >/dev/null || missing="$$missing gcc libc6-dev"; \
+	command -v c++ >/dev/null || missing="$$missing g++"; \
 	$(PYTHON) -c 'import ensurepip' 2>/dev/null || missing="$$missing python3-venv"; \
 	$(PYTHON) -c 'import os, sys, sysconfig; \
 	sys.exit(not os.path.exists(sysconfig.get_path("include") + "/Python.h"))' \

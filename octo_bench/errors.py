@@ -94,6 +94,14 @@ class BadRecords(BadFile):
     """A file of episode records."""
 
 
+class BadGolden(BadFile):
+    """A file of golden answers."""
+
+
+class Mismatch(OctoBenchError):
+    """Two sets of episode records that cannot be compared: which key differs, and the mend."""
+
+
 class MissingDependency(OctoBenchError):
     """Something of the system that has to be installed first."""
 

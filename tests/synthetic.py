@@ -13,6 +13,8 @@ from tokenizers import Tokenizer
 from tokenizers.models import WordLevel
 from tokenizers.pre_tokenizers import Whitespace
 from tokenizers.processors import TemplateProcessing
+from transformers import T5Config as T5Sizes
+from transformers import T5ForConditionalGeneration
 
 from octo_bench.checkpoints.folder import Actions, write_policy
 from octo_bench.demonstrations.dataset import Demonstrations, Episode
@@ -145,3 +147,18 @@ def write_octo_1_5(
     write_policy(folder, model, 2, statistics, "# tiny\n", actions=actions)
     write_tokenizer(folder)
     return folder
+
+
+TINY_T5 = {"vocabulary": len(WORDS), "layers": 2, "width": 16, "heads": 2, "feed_forward": 32}
+"""Of a `LanguageConfig` that fits `write_t5`."""
+
+
+def write_t5(folder: Path) -> T5ForConditionalGeneration:
+    """A T5 of random weights and its tokenizer, in files as on the Hub."""
+    torch.manual_seed(0)
+    sizes = T5Sizes(vocab_size=len(WORDS), d_model=16, d_kv=8, d_ff=32, num_layers=2, num_heads=2)
+    model = T5ForConditionalGeneration(sizes).eval()
+    model.save_pretrained(folder)
+    write_tokenizer(folder)
+    (folder / "tokenizer" / "tokenizer.json").rename(folder / "tokenizer.json")
+    return model

@@ -133,9 +133,9 @@ def test_a_folder_without_weights_is_a_network_to_train(tmp_path: Path) -> None:
         read_policy(folder)
     (folder / "statistics.json").unlink()
     assert read_config(folder).model == TINY_15
-    with pytest.raises(BadCheckpoint, match="has no weights: it is a network to train") as error:
+    with pytest.raises(BadCheckpoint, match="has no weights; convert a released checkpoint") as error:
         read_policy(folder)
-    assert "octo-bench pretrain" in str(error.value)
+    assert "octo-bench convert" in str(error.value)
 
 
 def test_only_octo_1_5_knows_arms_with_fewer_action_entries(tmp_path: Path) -> None:

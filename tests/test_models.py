@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import replace
+from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
-from diffusers import DDIMScheduler, DDPMScheduler
-from synthetic import SIZE, tiny_config
+from safetensors.torch import save_file
+from synthetic import SIZE, TINY_T5, tiny_config, write_t5
 from torch import Tensor, nn
 from torchvision.models import resnet18
+from torchvision.transforms.functional import normalize
 
-from octo_bench.models.categorical_head import CategoricalConfig, CategoricalHead
-from octo_bench.models.diffusion_head import DiffusionConfig, DiffusionHead
-from octo_bench.models.diffusion_unet import GroupNorm1d
-from octo_bench.models.language import LanguageConfig, byte_tokens
+from octo_bench.checkpoints.text import TextTokenizer
+from octo_bench.errors import MissingWeights
+from octo_bench.models.language import LanguageConfig, LanguageEncoder, byte_tokens
 from octo_bench.models.octo import Octo, OctoConfig
+from octo_bench.models.pretrained import UnavailableError
 from octo_bench.models.transformer import TransformerConfig
 from octo_bench.models.vision import SpatialSoftmax, StridedPointwise, VisionConfig, VisionEncoder
+from octo_bench.training.pretrain import initial_model
 
 NONE = torch.full((3,), -1)
 EVERY = torch.zeros(3, dtype=torch.long)
@@ -41,9 +44,8 @@ def inputs(batch: int = 3, window: int = 2) -> dict[str, Tensor]:
 
 
 def test_default_is_the_seed_architecture() -> None:
-    config = replace(OctoConfig(), language=LanguageConfig(pretrained=""))
     with torch.device("meta"):
-        model = Octo(config)
+        model = Octo(OctoConfig())
     assert len(model.transformer.blocks) == 8
     assert model.transformer.positions.shape == (32, 512)
     assert model.transformer.blocks[0].attention.heads == 8
@@ -62,6 +64,99 @@ def test_vision_encoder_ends_at_model_width(pooling: str, norm: str) -> None:
     embedded = encoder(images)
     assert embedded.shape == (2, 40)
     torch.testing.assert_close(encoder(images.float() / 127.5 - 1), embedded)
+
+
+@pytest.mark.parametrize("as_folder", [True, False])
+def test_imagenet_weights_land_where_they_belong(tmp_path: Path, as_folder: bool) -> None:
+    torch.manual_seed(0)
+    theirs = resnet18(weights=None).eval()
+    for name, tensor in theirs.state_dict().items():
+        if "bn" in name or "downsample.1" in name:
+            tensor.uniform_(0.5, 1.5) if tensor.is_floating_point() else tensor.fill_(7)
+    file = tmp_path / "model.safetensors"
+    save_file(theirs.state_dict(), file)
+    source = str(tmp_path if as_folder else file)
+    config = VisionConfig(norm="batch_frozen", pretrained=source)
+    ours = VisionEncoder(config, 64, 512, load_pretrained=True)
+    pixels = torch.randint(0, 256, (2, 64, 64, 3), dtype=torch.uint8)
+    standardised = normalize(
+        pixels.permute(0, 3, 1, 2) / 255, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+    )
+    theirs.fc = nn.Identity()
+    nn.init.eye_(ours.projection.weight)
+    nn.init.zeros_(ours.projection.bias)
+    with torch.inference_mode():
+        torch.testing.assert_close(ours(pixels), theirs(standardised), atol=1e-4, rtol=1e-4)
+
+
+def test_imagenet_weights_need_their_norm() -> None:
+    with pytest.raises(ValueError, match="batch_frozen"):
+        VisionConfig(pretrained="timm/resnet18.tv_in1k")
+
+
+def test_t5_is_loaded_and_frozen(tmp_path: Path) -> None:
+    theirs = write_t5(tmp_path)
+    ours = LanguageEncoder(
+        LanguageConfig(pretrained=str(tmp_path), **TINY_T5), 8, load_pretrained=True
+    )
+    assert not any(p.requires_grad for p in ours.t5.parameters())
+    ours.tokenise = TextTokenizer(tmp_path / "tokenizer.json", 5)
+    with torch.inference_mode():
+        states = theirs.encoder(torch.tensor([[8, 5, 9, 1]])).last_hidden_state
+        embedded = ours.encode(["lift", "lift the cube"])
+        torch.testing.assert_close(embedded[1:], ours.projection(states.mean(1)))
+
+
+def test_a_frozen_t5_reads_each_text_once(tmp_path: Path) -> None:
+    write_t5(tmp_path)
+    config = LanguageConfig(pretrained=str(tmp_path), **TINY_T5)
+    read = []
+
+    def tokenise(texts: Sequence[str]) -> tuple[Tensor, Tensor]:
+        read.extend(texts)
+        return byte_tokens(texts, 1)
+
+    for trainable in (False, True):
+        ours = LanguageEncoder(replace(config, trainable=trainable), 8, load_pretrained=False)
+        ours.tokenise = tokenise
+        for _ in range(2):
+            ours.encode(["lift", "push"]).sum().backward()
+        assert ours.projection.weight.grad.any()
+        assert any(p.grad is not None for p in ours.t5.parameters()) == trainable
+    assert read == ["lift", "push"] + ["lift", "push"] * 2
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda f: (f / "model.safetensors").unlink(), "has no model.safetensors; put it there"),
+        (lambda f: (f / "tokenizer.json").unlink(), "has no tokenizer.json; put it there"),
+        (lambda f: (f / "model.safetensors").write_bytes(b"cut"), "are no safetensors file"),
+        (lambda f: save_file({"a": torch.ones(1)}, f / "model.safetensors"), "'shared.weight'"),
+    ],
+)
+def test_what_a_pretrained_t5_lacks_is_named(
+    tmp_path: Path, change: Callable[[Path], object], problem: str
+) -> None:
+    write_t5(tmp_path)
+    change(tmp_path)
+    config = tiny_config(language=LanguageConfig(pretrained=str(tmp_path), **TINY_T5))
+    with pytest.raises(MissingWeights) as error:
+        initial_model(config, 0)
+    assert problem in str(error.value)
+    assert str(tmp_path) in str(error.value)
+
+
+def test_sizes_that_are_not_those_of_the_weights_are_named(tmp_path: Path) -> None:
+    write_t5(tmp_path)
+    config = LanguageConfig(pretrained=str(tmp_path), **{**TINY_T5, "feed_forward": 64})
+    with pytest.raises(UnavailableError, match=r"wi.* shape \(32, 16\), not \(64, 16\)"):
+        LanguageEncoder(config, 8, load_pretrained=True)
+
+
+def test_a_pretrained_t5_needs_nothing_to_be_built() -> None:
+    config = LanguageConfig(pretrained="nobody/nothing", **TINY_T5)
+    assert LanguageEncoder(config, 8, load_pretrained=False).t5.config.vocab_size == 11
 
 
 def test_strided_pointwise_is_the_convolution_it_stands_for() -> None:
@@ -170,129 +265,3 @@ def test_goals_go_through_the_primary_encoder(shared: bool) -> None:
     primary, wrist, goals = octo.encode_images(images, images.flip(0), images[:2])
     torch.testing.assert_close(goals, primary[:2])
     assert torch.allclose(wrist.flip(0), primary) == shared
-
-
-def test_group_norm_is_torchs() -> None:
-    torch.manual_seed(0)
-    ours, theirs = GroupNorm1d(4, 16), nn.GroupNorm(4, 16)
-    nn.init.normal_(ours.weight)
-    theirs.load_state_dict(ours.state_dict())
-    x = torch.randn(3, 16, 5)
-    torch.testing.assert_close(ours(x), theirs(x))
-
-
-def head(**changes: object) -> DiffusionHead:
-    torch.manual_seed(0)
-    values = {"down_dims": (16, 32), "step_embedding": 16, "groups": 4, "condition": 24}
-    return DiffusionHead(DiffusionConfig(**{**values, **changes}), 4, 7, 32).eval()
-
-
-def test_linear_schedule_leaves_signal_and_cosine_does_not() -> None:
-    assert head(schedule="linear").alphas_cumulative[-1] == pytest.approx(0.90, abs=0.01)
-    assert head().alphas_cumulative[-1] < 1e-3
-
-
-@pytest.mark.parametrize("prediction", ["epsilon", "sample"])
-def test_ddim_is_that_of_diffusers(prediction: str) -> None:
-    model = head(sampler="ddim", sampling_steps=5, prediction=prediction)
-    reference = DDIMScheduler(
-        10,
-        beta_schedule="squaredcos_cap_v2",
-        prediction_type=prediction,
-        timestep_spacing="trailing",
-    )
-    reference.set_timesteps(5)
-    assert model.timesteps() == reference.timesteps.tolist()
-    features, noise = torch.randn(2, 32), torch.randn(2, *model.noise_shape)
-    film = model.unet.condition(features)
-    x = noise[:, 0]
-    for step in reference.timesteps.tolist():
-        of_step = [s[step] for s in model.unet.step_condition(10)]
-        predicted = model.unet(x, [a + b for a, b in zip(film, of_step, strict=True)])
-        x = reference.step(predicted, step, x, use_clipped_model_output=True).prev_sample
-    torch.testing.assert_close(model.sample(features, noise), x, atol=1e-4, rtol=1e-4)
-
-
-def test_ddpm_is_that_of_diffusers(monkeypatch: pytest.MonkeyPatch) -> None:
-    model = head()
-    reference = DDPMScheduler(10, beta_schedule="squaredcos_cap_v2")
-    features, noise = torch.randn(2, 32), torch.randn(2, *model.noise_shape)
-    film = model.unet.condition(features)
-    draws = iter(noise.unbind(1))
-    monkeypatch.setattr(
-        "diffusers.schedulers.scheduling_ddpm.randn_tensor", lambda *_, **__: next(draws)
-    )
-    x = next(draws)
-    for step in reversed(range(10)):
-        of_step = [s[step] for s in model.unet.step_condition(10)]
-        predicted = model.unet(x, [a + b for a, b in zip(film, of_step, strict=True)])
-        x = reference.step(predicted, step, x).prev_sample
-    torch.testing.assert_close(model.sample(features, noise), x, atol=1e-4, rtol=1e-4)
-
-
-def test_sampling_is_a_function_of_its_noise() -> None:
-    model = head()
-    features, noise = torch.randn(2, 32), torch.randn(2, *model.noise_shape)
-    assert noise.shape == (2, 10, 4, 7)
-    first = model.sample(features, noise)
-    assert first.shape == (2, 4, 7)
-    assert torch.equal(model.sample(features, noise), first)
-    assert not torch.allclose(model.sample(features, noise + 1), first)
-    assert first.abs().max() <= 1
-
-
-def test_diffusion_loss_ignores_masked_entries() -> None:
-    model = head()
-    features, actions = torch.randn(3, 32), torch.rand(3, 4, 7) * 2 - 1
-    mask = torch.ones(3, 4, 7, dtype=torch.bool)
-    mask[:, 2:] = False
-
-    def loss(of: Tensor) -> Tensor:
-        generator = torch.Generator().manual_seed(0)
-        return model.loss(features, of, mask, draws=4, generator=generator)
-
-    # Neighbours in the chunk are seen through the convolutions, so a whole row is masked here.
-    mask[0] = False
-    changed = actions.clone()
-    changed[0] = 0
-    assert torch.equal(loss(actions), loss(changed))
-    assert model.loss(features, actions, torch.zeros_like(mask)).item() == 0
-
-
-def test_chunk_must_be_divisible_by_the_levels() -> None:
-    with pytest.raises(ValueError, match="halve the chunk"):
-        head(down_dims=(16, 16, 16, 16))
-
-
-def test_bins_cover_the_range_evenly() -> None:
-    model = CategoricalHead(CategoricalConfig(), 4, 7, 32)
-    actions = torch.linspace(-1, 1, 1001)
-    bins = model.bin_of(actions)
-    assert bins.min() == 0
-    assert bins.max() == 255
-    assert (model.centre_of(bins) - actions).abs().max() <= 1 / 256 + 1e-6
-    assert model.bin_of(torch.tensor([-3.0, 3.0])).tolist() == [0, 255]
-
-
-def test_categorical_sampling_follows_the_softmax() -> None:
-    config = CategoricalConfig(bins=3, decode="sample")
-    model = CategoricalHead(config, 1, 1, 1)
-    probabilities = torch.tensor([0.2, 0.5, 0.3])
-    with torch.no_grad():
-        model.logits.weight.zero_()
-        model.logits.bias.copy_(probabilities.log())
-    noise = torch.randn(20_000, *model.noise_shape, generator=torch.Generator().manual_seed(0))
-    sampled = model.bin_of(model.sample(torch.zeros(20_000, 1), noise)).flatten()
-    shares = torch.bincount(sampled, minlength=3) / len(sampled)
-    np.testing.assert_allclose(shares, probabilities, atol=0.02)
-
-
-@pytest.mark.parametrize("kind", ["diffusion", "categorical"])
-def test_heads_share_one_interface(kind: str) -> None:
-    octo = Octo(tiny_config(head=kind))
-    features = torch.randn(2, 32, requires_grad=True)
-    mask = torch.ones(2, 4, 7, dtype=torch.bool)
-    octo.loss(features, torch.zeros(2, 4, 7), mask, draws=2).backward()
-    assert features.grad is not None
-    sampled = octo.sample(features, torch.randn(2, *octo.head.noise_shape))
-    assert sampled.shape == (2, 4, 7)

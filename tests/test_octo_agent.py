@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import pickle
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
-from synthetic import SIZE, tiny_config, toy_demonstrations
+from synthetic import SIZE, tiny_config, toy_demonstrations, write_tokenizer
 
 from octo_bench.agents.inference import DEFAULT, Inference
 from octo_bench.agents.octo import OctoAgent
@@ -19,7 +21,9 @@ from octo_bench.agents.protocol import TaskInput
 from octo_bench.checkpoints.folder import find_policy, read_policy, write_policy
 from octo_bench.demonstrations.windows import statistics_of
 from octo_bench.errors import BadCheckpoint, UnknownName
+from octo_bench.models.language import LanguageConfig
 from octo_bench.models.octo import Octo, OctoConfig
+from octo_bench.models.transformer import TransformerConfig
 
 BATCH = 4
 
@@ -87,6 +91,133 @@ def test_task_mode_decides_what_is_heard(tmp_path: Path) -> None:
     assert same("goal", other_text)
     assert not same("goal", other_goal)
     assert same("none", other_text)
+
+
+@pytest.mark.parametrize("missing", ["image_primary", "image_wrist"])
+def test_a_missing_camera_is_masked(tmp_path: Path, missing: str) -> None:
+    agent = load(policy(tmp_path))
+    observations, tasks, noise = query(agent)
+    whole = agent.act(observations, tasks, noise)
+    model, masked = agent._model, torch.zeros(BATCH, agent.window, dtype=torch.bool)
+    rest = {key: value for key, value in observations.items() if key != missing}
+    without = agent.act(rest, tasks, noise)
+    assert without.shape == whole.shape
+    assert not np.array_equal(without, whole)
+    # What is masked could be anything.
+    features = model.features
+    model.features = lambda *inputs, **_: features(
+        *inputs, **{f"{missing.removeprefix('image_')}_mask": masked}
+    )
+    np.testing.assert_allclose(agent.act(observations, tasks, noise), without, atol=1e-5)
+
+
+def test_a_policy_can_be_blind(tmp_path: Path) -> None:
+    agent = load(policy(tmp_path))
+    observations, tasks, noise = query(agent)
+    blind = {key: value for key, value in observations.items() if "image" not in key}
+    assert np.isfinite(agent.act(blind, tasks, noise)).all()
+
+
+def test_history_before_the_first_step_is_not_seen(tmp_path: Path) -> None:
+    agent = load(policy(tmp_path))
+    observations, tasks, noise = query(agent)
+    observations["timestep_pad_mask"][:, 0] = False
+    first = agent.act(observations, tasks, noise)
+    for key in ("image_primary", "image_wrist", "proprio"):
+        observations[key][:, 0] = 0
+    np.testing.assert_allclose(agent.act(observations, tasks, noise), first, atol=1e-5)
+    observations["timestep_pad_mask"][:, 0] = True
+    assert np.abs(agent.act(observations, tasks, noise) - first).max() > 1e-3
+
+
+@pytest.mark.parametrize("mode", ["language", "goal", "both"])
+def test_what_is_missing_of_a_task_is_as_if_nothing_was_asked(tmp_path: Path, mode: str) -> None:
+    folder = policy(tmp_path)
+    agent, unasked = load(folder, Inference(task=mode)), load(folder, Inference(task="none"))
+    observations, tasks, noise = query(agent)
+    without = [TaskInput()] * BATCH
+    np.testing.assert_allclose(
+        agent.act(observations, without, noise), unasked.act(observations, tasks, noise), atol=1e-5
+    )
+    assert agent.wants_goal == (mode != "language")
+
+
+@pytest.mark.parametrize("head", ["diffusion", "categorical"])
+def test_half_precision_is_close_and_keeps_rows_apart(tmp_path: Path, head: str) -> None:
+    folder = policy(tmp_path, tiny_config(window=2, head=head))
+    agent = load(folder, Inference(precision="bfloat16", task="both"))
+    dtypes = {name: p.dtype for name, p in agent._model.named_parameters()}
+    in_full = {n.split(".")[0] for n, dtype in dtypes.items() if dtype == torch.float32}
+    assert in_full == {"language", "head"}
+    observations, tasks, noise = query(agent)
+    chunk = agent.act(observations, tasks, noise)
+    assert chunk.dtype == np.float32
+    full = load(folder, Inference(task="both")).act(observations, tasks, noise)
+    assert np.abs(chunk - full).mean() < 0.1
+    others, other_tasks, other_noise = query(agent, seed=1)
+    for key, value in others.items():
+        value[0] = observations[key][0]
+    other_noise[0] = noise[0]
+    again = agent.act(others, [tasks[0], *other_tasks[1:]], other_noise)
+    assert np.array_equal(again[0], chunk[0])
+
+
+def test_fewer_diffusion_steps_take_less_noise(tmp_path: Path) -> None:
+    folder = policy(tmp_path)
+    agent = load(folder, Inference(diffusion_steps=5))
+    assert agent.noise_shape == (1, 4, 7)
+    query_ = query(agent)
+    chunk = agent.act(*query_)
+    assert np.isfinite(chunk).all()
+    assert np.array_equal(agent.act(*query_), chunk)
+    assert load(folder).noise_shape == (10, 4, 7)
+
+
+def test_compiled_gives_the_same_actions(tmp_path: Path) -> None:
+    folder = policy(tmp_path, tiny_config(transformer=TransformerConfig(1, 2, 64)))
+    agent, eager = load(folder, Inference(compiled=True)), load(folder)
+    query_ = query(agent)
+    np.testing.assert_allclose(agent.act(*query_), eager.act(*query_), atol=1e-5)
+
+
+def test_instructions_of_a_pretrained_t5_need_its_tokenizer(tmp_path: Path) -> None:
+    language = LanguageConfig(
+        pretrained=str(tmp_path / "t5"), vocabulary=11, layers=1, width=16, heads=2, feed_forward=32
+    )
+    folder = policy(tmp_path / "policy", tiny_config(window=2, language=language))
+    query_ = query(load(folder))
+    assert np.isfinite(load(folder, Inference(task="goal")).act(*query_)).all()
+    with pytest.raises(BadCheckpoint, match=r"tokenizer\.json"):
+        load(folder).act(*query_)
+    write_tokenizer(folder)
+    assert np.isfinite(load(folder).act(*query_)).all()
+
+
+LATE_NETWORK = """
+import gymnasium as gym
+import octo_bench, sys
+environment = gym.make("octo_bench/Lift-Panda-v0")
+observation, _ = environment.reset(seed=0)
+assert observation["image_primary"].any()
+assert "torch" not in sys.modules, "or this test shows nothing"
+from octo_bench.agents.loading import load_agent
+from octo_bench.agents.protocol import TaskInput
+from octo_bench.definitions import environment as declared
+import numpy as np
+agent = load_agent("octo-tiny", declared("octo_bench/Lift-Panda-v0"))
+stacked = {key: observation[key][None, None] for key in ("image_primary", "image_wrist", "proprio")}
+stacked["timestep_pad_mask"] = np.ones((1, 1), bool)
+noise = np.zeros((1, *agent.noise_shape), np.float32)
+chunk = agent.act(stacked, [TaskInput("lift the cube")], noise)
+environment.step(chunk[0, 0])
+import peft
+print("fine")
+"""
+
+
+def test_a_network_can_be_loaded_after_a_frame_was_drawn() -> None:
+    done = subprocess.run([sys.executable, "-c", LATE_NETWORK], capture_output=True, text=True)
+    assert (done.returncode, done.stdout.split()[-1:]) == (0, ["fine"]), done.stderr[-2000:]
 
 
 def test_rows_without_an_episode_are_harmless(tmp_path: Path) -> None:

@@ -81,3 +81,26 @@ class Inference:
 
 
 DEFAULT = Inference()
+
+
+def described(description: str) -> Inference:
+    """The options that `Inference.description` gave `description` for.
+
+    Raises:
+        BadInference: for a text that it does not give.
+    """
+    types = {each.name: type(getattr(DEFAULT, each.name)) for each in fields(Inference)}
+    chosen: dict[str, object] = {}
+    for option in description.split(",") if description else ():
+        name, equals, value = option.partition("=")
+        if name not in types or (types[name] is bool) == bool(equals):
+            raise BadInference(f"'{option}' is no option of inference; known: {', '.join(types)}")
+        if types[name] is str:
+            chosen[name] = value
+        elif not equals:
+            chosen[name] = True
+        elif value.isdecimal():
+            chosen[name] = int(value)
+        else:
+            raise BadInference(f"'{option}' is no number of steps; use 1 or more")
+    return Inference(**chosen)

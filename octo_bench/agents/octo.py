@@ -36,7 +36,6 @@ class OctoAgent:
         self._scaling = policy.statistics.actions_of(embodiment)
         self._mode = inference.task
         self._model = _prepared(policy.model, inference)
-        self._tokenizer: TextTokenizer | None = None
         self._instructions: dict[str, Tensor] = {}
         self.wants_images = True
         self.wants_goal = inference.wants_goal
@@ -140,14 +139,10 @@ class OctoAgent:
         """
         if text not in self._instructions:
             language, sizes = self._model.language, self._config.language
-            if sizes.pretrained:
-                if self._tokenizer is None:
-                    file = find_tokenizer(self._folder, sizes.pretrained)
-                    self._tokenizer = TextTokenizer(file, sizes.max_length)
-                tokens = self._tokenizer([text])
-            else:
-                tokens = language.tokens([text])
-            self._instructions[text] = language(*tokens)[0]
+            if language.tokenise is None:
+                file = find_tokenizer(self._folder, sizes.pretrained)
+                language.tokenise = TextTokenizer(file, sizes.max_length)
+            self._instructions[text] = language.encode([text])[0]
         return self._instructions[text]
 
     def _goals(self, tasks: Sequence[TaskInput]) -> tuple[Tensor | None, Tensor]:

@@ -146,8 +146,12 @@ def read_policy(folder: Path) -> Policy:
     """
     config = read_config(folder)
     if not (folder / WEIGHTS).exists() and not (folder / STATISTICS).exists():
-        problem = "has no weights: it is a network to train"
-        raise BadCheckpoint(folder, problem, "train it with `octo-bench pretrain`")
+        problem = "has no weights"
+        mend = {
+            "octo": "it is a network to train, with `octo-bench pretrain`",
+            "octo-1.5": "convert a released checkpoint with `octo-bench convert`",
+        }
+        raise BadCheckpoint(folder, problem, mend[config.architecture])
     # Released Octo 1.5 was trained on arms of several sizes at once.
     shorter = config.architecture == "octo-1.5"
     statistics = read_statistics(

@@ -149,4 +149,6 @@ def finetune(
     )
     if summary.new:
         print(f"Not in {policy}, so started at random: {', '.join(summary.new)}")
+    if summary.clipped:
+        print(f"{summary.clipped:.2%} of the action entries are beyond what the head can give")
     print(f"{out}: {summary.steps} steps in {summary.seconds / 60:.1f} min")

@@ -53,7 +53,7 @@ class CategoricalHead(nn.Module):
         """Normalised actions to the index of their bin, int64; outliers to the outermost."""
         bound = self.config.action_range
         scaled = (actions + bound) * (self.config.bins / (2 * bound))
-        return scaled.long().clamp(0, self.config.bins - 1)
+        return scaled.clamp(0, self.config.bins - 1).long()
 
     def centre_of(self, bins: Tensor) -> Tensor:
         """Bin indices to the normalised action in their middle."""

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from typing import Literal
 
 import torch
-from diffusers import DDPMScheduler
 from torch import Tensor, nn
 
 from octo_bench.models.diffusion_unet import ConditionalUNet
+
+Schedule = Literal["squared_cosine", "linear"]
+LINEAR_BETAS = (1e-4, 0.02)
+LARGEST_BETA = 0.999
 
 
 @dataclass(frozen=True)
@@ -28,7 +33,7 @@ class DiffusionConfig:
     groups: int = 8
     condition: int = 256
     steps: int = 10
-    schedule: Literal["squared_cosine", "linear"] = "squared_cosine"
+    schedule: Schedule = "squared_cosine"
     prediction: Literal["epsilon", "sample"] = "epsilon"
     sampler: Literal["ddpm", "ddim"] = "ddpm"
     sampling_steps: int = 10
@@ -39,6 +44,21 @@ class DiffusionConfig:
             raise ValueError("'sampling_steps' must lie between 1 and 'steps'")
         if self.sampler == "ddpm" and self.sampling_steps != self.steps:
             raise ValueError("'sampling_steps' below 'steps' needs the sampler \"ddim\"")
+
+
+def cumulative_alphas(schedule: Schedule, steps: int) -> Tensor:
+    """(steps,) float32: the share of the signal's variance that is left after each step.
+
+    "linear": betas that rise evenly (Ho et al. 2020, section 4). "squared_cosine": betas whose
+    product follows cos^2 (Nichol and Dhariwal 2021, equation 17), none above 0.999, so that the
+    last step keeps a trace of the signal.
+    """
+    if schedule == "linear":
+        betas = torch.linspace(*LINEAR_BETAS, steps)
+    else:
+        left = [math.cos((t / steps + 0.008) / 1.008 * math.pi / 2) ** 2 for t in range(steps + 1)]
+        betas = torch.tensor([min(1 - b / a, LARGEST_BETA) for a, b in pairwise(left)])
+    return (1 - betas).cumprod(0)
 
 
 class DiffusionHead(nn.Module):
@@ -57,8 +77,7 @@ class DiffusionHead(nn.Module):
             condition=config.condition,
             blocks=config.blocks,
         )
-        schedule = "squaredcos_cap_v2" if config.schedule == "squared_cosine" else "linear"
-        cumulative = DDPMScheduler(config.steps, beta_schedule=schedule).alphas_cumprod
+        cumulative = cumulative_alphas(config.schedule, config.steps)
         self.register_buffer("alphas_cumulative", cumulative, persistent=False)
 
     @property
@@ -66,6 +85,10 @@ class DiffusionHead(nn.Module):
         """Standard-normal draws that one sample takes: the first, then one per further step."""
         draws = self.config.steps if self.config.sampler == "ddpm" else 1
         return (draws, self.chunk, self.action_size)
+
+    def sample_in(self, steps: int) -> None:
+        """From now on, sample in so many steps, by DDIM."""
+        self.config = replace(self.config, sampler="ddim", sampling_steps=steps)
 
     def loss(
         self,
@@ -100,7 +123,8 @@ class DiffusionHead(nn.Module):
             device=generator_device(generator),
         ).to(device)
         signal = self.alphas_cumulative[steps][..., None, None]
-        clean = actions.unsqueeze(1)
+        # The noisy chunk is seen whole, so padding must be the same whatever it was filled with.
+        clean = actions.where(mask, 0).unsqueeze(1)
         noisy = signal.sqrt() * clean + (1 - signal).sqrt() * noise
         target = noise if self.config.prediction == "epsilon" else clean
 

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import torch
 from torch import Tensor, nn
-from transformers import AutoConfig, AutoTokenizer, T5Config, T5EncoderModel
+from transformers import T5Config, T5EncoderModel
 
+from octo_bench.models.pretrained import copy_weights
+
+Tokenise = Callable[[Sequence[str]], tuple[Tensor, Tensor]]
 BYTE_OFFSET = 3
 """ByT5 (Xue et al. 2022): 0 pads, 1 ends the text, 2 is unknown, byte b is token b + 3."""
 PAD, END = 0, 1
@@ -16,20 +20,22 @@ PAD, END = 0, 1
 
 @dataclass(frozen=True)
 class LanguageConfig:
-    """Which T5 encoder.
+    """Sizes of the T5 encoder, those of T5-base by default, and what it starts from.
 
-    With `pretrained` (a Hugging Face id or a local folder) its sizes, weights and tokenizer are
-    used and the sizes here are not; it is trained only if `trainable`. Without, a small encoder
-    of the sizes given here reads bytes.
+    `pretrained`, a Hugging Face Hub id or a folder, is where its weights (`model.safetensors`)
+    and its tokenizer (`tokenizer.json`) come from; it is trained only if `trainable`. Without,
+    the encoder starts at random, is trained, and reads bytes: 259 tokens, whatever `vocabulary`
+    says.
     """
 
     pretrained: str = "google-t5/t5-base"
     trainable: bool = False
     max_length: int = 64
-    layers: int = 2
-    width: int = 64
-    heads: int = 4
-    feed_forward: int = 256
+    vocabulary: int = 32128
+    layers: int = 12
+    width: int = 768
+    heads: int = 12
+    feed_forward: int = 3072
 
 
 def byte_tokens(texts: Sequence[str], max_length: int) -> tuple[Tensor, Tensor]:
@@ -44,11 +50,21 @@ class LanguageEncoder(nn.Module):
     """Instructions to one embedding each: the masked mean of T5's states, linear to `width`."""
 
     def __init__(self, config: LanguageConfig, width: int, *, load_pretrained: bool) -> None:
+        """Randomly initialised, or with the weights that the configuration names.
+
+        Raises:
+            UnavailableError: when these cannot be had or do not fit.
+        """
         super().__init__()
         self.config = config
+        self.tokenise: Tokenise | None = None
+        """Texts to token ids (N, S) int64 and mask (N, S). A pre-trained T5's is to be given."""
         if not config.pretrained:
-            sizes = T5Config(
-                vocab_size=256 + BYTE_OFFSET,
+            self.tokenise = partial(byte_tokens, max_length=config.max_length)
+        self._pooled: dict[str, Tensor] = {}
+        self.t5 = T5EncoderModel(
+            T5Config(
+                vocab_size=config.vocabulary if config.pretrained else 256 + BYTE_OFFSET,
                 d_model=config.width,
                 d_kv=config.width // config.heads,
                 d_ff=config.feed_forward,
@@ -58,34 +74,32 @@ class LanguageEncoder(nn.Module):
                 pad_token_id=PAD,
                 eos_token_id=END,
             )
-            self._tokenizer = None
-            self.t5 = T5EncoderModel(sizes)
-        else:
-            sizes = AutoConfig.from_pretrained(config.pretrained)
-            self._tokenizer = AutoTokenizer.from_pretrained(config.pretrained)
-            self.t5 = (
-                T5EncoderModel.from_pretrained(config.pretrained)
-                if load_pretrained
-                else T5EncoderModel(sizes)
-            )
-            self.t5.requires_grad_(config.trainable)
-        self.projection = nn.Linear(sizes.d_model, width)
-
-    def tokens(self, texts: Sequence[str]) -> tuple[Tensor, Tensor]:
-        """Token ids (N, S) int64 and mask (N, S) bool of `texts`."""
-        if self._tokenizer is None:
-            return byte_tokens(texts, self.config.max_length)
-        encoded = self._tokenizer(
-            list(texts),
-            padding=True,
-            truncation=True,
-            max_length=self.config.max_length,
-            return_tensors="pt",
         )
-        return encoded["input_ids"], encoded["attention_mask"].bool()
+        if config.pretrained:
+            self.t5.requires_grad_(config.trainable)
+            if load_pretrained:
+                copy_weights(config.pretrained, dict(self.t5.named_parameters()))
+        self.projection = nn.Linear(config.width, width)
+
+    def encode(self, texts: Sequence[str]) -> Tensor:
+        """Texts to embeddings (N, width). A T5 that stays as it is reads each text only once."""
+        if not self.config.pretrained or self.config.trainable:
+            return self(*self._tokens(texts))
+        for text in texts:
+            if text not in self._pooled:
+                with torch.no_grad():
+                    self._pooled[text] = self.pooled(*self._tokens([text]))[0]
+        return self.projection(torch.stack([self._pooled[text] for text in texts]))
+
+    def _tokens(self, texts: Sequence[str]) -> list[Tensor]:
+        return [part.to(self.projection.weight.device) for part in self.tokenise(texts)]
+
+    def pooled(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """Token ids (N, S) and their mask (N, S) to the mean of T5's states (N, T5's width)."""
+        states = self.t5(input_ids=ids, attention_mask=mask).last_hidden_state
+        weights = mask.unsqueeze(-1).to(states.dtype)
+        return (states * weights).sum(1) / weights.sum(1)
 
     def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
         """Token ids (N, S) and their mask (N, S) to embeddings (N, width)."""
-        states = self.t5(input_ids=ids, attention_mask=mask).last_hidden_state
-        weights = mask.unsqueeze(-1).to(states.dtype)
-        return self.projection((states * weights).sum(1) / weights.sum(1))
+        return self.projection(self.pooled(ids, mask))

@@ -57,6 +57,11 @@ class OctoConfig:
             )
 
     @property
+    def proprio_entries(self) -> tuple[int, ...]:
+        """The entries of the proprioception that are read."""
+        return self.proprio
+
+    @property
     def action_range(self) -> float:
         """Bound of the normalised actions that the configured head can give."""
         chosen = self.diffusion if self.head == "diffusion" else self.categorical
@@ -67,16 +72,22 @@ class Octo(nn.Module):
     """The network. Images are embedded first (and may be cached), then `features`, then a head."""
 
     def __init__(self, config: OctoConfig, *, load_pretrained: bool = False) -> None:
-        """Randomly initialised; `load_pretrained` fetches a pre-trained T5's weights."""
+        """Randomly initialised; `load_pretrained` fetches what the configuration starts from.
+
+        Raises:
+            UnavailableError: when this cannot be had or does not fit.
+        """
         super().__init__()
         self.config = config
         width = config.width
-        self.vision_primary = VisionEncoder(config.vision, config.image_size, width)
-        self.vision_wrist = (
-            None
-            if config.shared_encoder
-            else VisionEncoder(config.vision, config.image_size, width)
-        )
+
+        def vision_encoder() -> VisionEncoder:
+            return VisionEncoder(
+                config.vision, config.image_size, width, load_pretrained=load_pretrained
+            )
+
+        self.vision_primary = vision_encoder()
+        self.vision_wrist = None if config.shared_encoder else vision_encoder()
         self.language = LanguageEncoder(config.language, width, load_pretrained=load_pretrained)
         self.task = TaskTokens(width)
         self.proprio = nn.Linear(len(config.proprio), width)
@@ -111,9 +122,7 @@ class Octo(nn.Module):
 
     def encode_instructions(self, texts: Sequence[str]) -> Tensor:
         """Distinct instructions to (U, width)."""
-        ids, mask = self.language.tokens(texts)
-        device = self.readout.device
-        return self.language(ids.to(device), mask.to(device))
+        return self.language.encode(texts)
 
     def features(
         self,
@@ -137,11 +146,12 @@ class Octo(nn.Module):
             primary_mask, wrist_mask, proprio_mask: (B, W) bool, False where missing.
 
         Returns:
-            (B, W, width).
+            (B, W, width), float32 whatever the precision of the transformer.
         """
         batch, window = timestep_mask.shape
         readout = self.readout.expand(batch, window, -1)
-        tokens = torch.stack([primary, wrist, self.proprio(proprio), readout], 2).flatten(1, 2)
+        states = self.proprio(proprio.to(readout.dtype))
+        tokens = torch.stack([primary, wrist, states, readout], 2).flatten(1, 2)
         seen = [
             timestep_mask if mask is None else timestep_mask & mask
             for mask in (primary_mask, wrist_mask, proprio_mask, None)
@@ -157,7 +167,7 @@ class Octo(nn.Module):
         mixed = self.transformer(
             torch.cat([task, tokens], 1), self.structure[:length, :length], keys
         )
-        return mixed[:, TASK_TOKENS + STEP_TOKENS - 1 :: STEP_TOKENS]
+        return mixed[:, TASK_TOKENS + STEP_TOKENS - 1 :: STEP_TOKENS].float()
 
     def loss(
         self,
@@ -170,6 +180,30 @@ class Octo(nn.Module):
     ) -> Tensor:
         """The head's loss: features (N, width), actions and mask (N, T, A), to a scalar."""
         return self.head.loss(features, actions, mask, draws=draws, generator=generator)
+
+    def lower_precision(self) -> None:
+        """From now on, see and mix tokens in bfloat16.
+
+        The language encoder stays as it is, for it runs once per instruction; so does the head,
+        whose output is the action.
+        """
+        for part in (self.vision_primary, self.vision_wrist, self.proprio, self.transformer):
+            if part is not None:
+                part.to(torch.bfloat16)
+        for tensor in (self.readout, *self.task.parameters()):
+            tensor.data = tensor.data.to(torch.bfloat16)
+
+    def compile_parts(self) -> None:
+        """From now on, run what takes the time compiled, each batch shape by itself.
+
+        Part by part: compiled whole, the sampling steps are unrolled, which takes minutes.
+        """
+        parts: list[nn.Module | None] = [self.vision_primary, self.vision_wrist, self.transformer]
+        if isinstance(self.head, DiffusionHead):
+            parts.append(self.head.unet)
+        for part in parts:
+            if part is not None:
+                part.compile(dynamic=False)
 
     def sample(self, features: Tensor, noise: Tensor) -> Tensor:
         """Normalised actions (N, T, A) from features (N, width) and noise (N, *noise_shape)."""

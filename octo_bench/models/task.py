@@ -37,6 +37,6 @@ class TaskTokens(nn.Module):
             (self.null_language, language, language_index),
             (self.null_goal, goal, goal_index),
         ):
-            table = null if given is None else torch.cat([null, given])
+            table = null if given is None else torch.cat([null, given.to(null.dtype)])
             tokens.append(table[index + 1])
         return torch.stack(tokens, 1)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Literal
 
@@ -10,6 +11,11 @@ import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 from torchvision.ops import FrozenBatchNorm2d
+
+from octo_bench.models.pretrained import copy_weights
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""Of pixels in [0, 1]: what networks trained on ImageNet have their input standardised by."""
 
 
 @dataclass(frozen=True)
@@ -19,6 +25,10 @@ class VisionConfig:
     `norm`: "group", "batch_frozen" (for imported weights), or "none", with which every residual
     branch starts at zero instead. `pooling`: "average", "spatial_softmax" (expected coordinates
     of every channel) or "flatten"; the last two keep where things are.
+
+    `pretrained`: a safetensors file of ImageNet weights as torchvision and timm name them, a
+    folder with a `model.safetensors`, or a Hugging Face Hub id ("timm/resnet18.tv_in1k"). With it
+    images are standardised as ImageNet's were.
     """
 
     blocks: tuple[int, ...] = (2, 2, 2, 2)
@@ -30,10 +40,13 @@ class VisionConfig:
     norm: Literal["group", "batch_frozen", "none"] = "group"
     groups: int = 32
     pooling: Literal["average", "spatial_softmax", "flatten"] = "average"
+    pretrained: str = ""
 
     def __post_init__(self) -> None:
         if not len(self.blocks) == len(self.widths) == len(self.strides) > 0:
             raise ValueError("'blocks', 'widths' and 'strides' must have one entry per stage")
+        if self.pretrained and self.norm != "batch_frozen":
+            raise ValueError("'pretrained' weights need the 'norm' \"batch_frozen\"")
 
 
 class StridedPointwise(nn.Conv2d):
@@ -50,6 +63,23 @@ class StridedPointwise(nn.Conv2d):
     def forward(self, maps: Tensor) -> Tensor:
         """(N, before, h, w) to (N, after, ceil(h / step), ceil(w / step))."""
         return super().forward(maps[..., :: self.step, :: self.step])
+
+
+class ImageNetScaling(nn.Module):
+    """Images in [-1, 1] as networks trained on ImageNet take them.
+
+    Not folded into the first convolution, which pads with zeros: those must stay ImageNet's mean.
+    """
+
+    def __init__(self) -> None:
+        super().__init__()
+        mean, std = torch.tensor(IMAGENET_MEAN), torch.tensor(IMAGENET_STD)
+        self.register_buffer("scale", (0.5 / std)[:, None, None], persistent=False)
+        self.register_buffer("offset", ((0.5 - mean) / std)[:, None, None], persistent=False)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, 3, H, W) to the same shape."""
+        return images * self.scale + self.offset
 
 
 class SpatialSoftmax(nn.Module):
@@ -75,8 +105,16 @@ class SpatialSoftmax(nn.Module):
 class VisionEncoder(nn.Module):
     """ResNet of torchvision's basic blocks, pooled, then linear to `width`."""
 
-    def __init__(self, config: VisionConfig, image_size: int, width: int) -> None:
+    def __init__(
+        self, config: VisionConfig, image_size: int, width: int, *, load_pretrained: bool = False
+    ) -> None:
+        """Randomly initialised, or with the weights that the configuration names.
+
+        Raises:
+            UnavailableError: when these cannot be had or do not fit.
+        """
         super().__init__()
+        self.standardise = ImageNetScaling() if config.pretrained else nn.Identity()
 
         def norm(channels: int) -> nn.Module:
             match config.norm:
@@ -128,6 +166,8 @@ class VisionEncoder(nn.Module):
                 features = channels * _map_size(config, image_size) ** 2
         self.projection = nn.Linear(features, width)
         self._initialise(config)
+        if config.pretrained and load_pretrained:
+            copy_weights(config.pretrained, self._imported(config))
         self.to(memory_format=torch.channels_last)
 
     def _initialise(self, config: VisionConfig) -> None:
@@ -144,11 +184,24 @@ class VisionEncoder(nn.Module):
                 if isinstance(module, BasicBlock):
                     nn.init.zeros_(module.conv2.weight)
 
+    def _imported(self, config: VisionConfig) -> Mapping[str, Tensor]:
+        """The tensors of stem and stages under the names that torchvision gives them."""
+        blocks = iter(self.stages)
+        parts = {"conv1": self.stem[0], "bn1": self.stem[1]}
+        for layer, count in enumerate(config.blocks, 1):
+            parts |= {f"layer{layer}.{index}": next(blocks) for index in range(count)}
+        return {
+            f"{part}.{name}": tensor
+            for part, module in parts.items()
+            for name, tensor in module.state_dict().items()
+        }
+
     def forward(self, images: Tensor) -> Tensor:
         """Images (N, H, W, 3), uint8 or already float in [-1, 1], to embeddings (N, width)."""
         if images.dtype == torch.uint8:
             images = images * (1 / 127.5) - 1
-        return self.projection(self.pool(self.stages(self.stem(images.permute(0, 3, 1, 2)))))
+        images = self.standardise(images.to(self.projection.weight.dtype).permute(0, 3, 1, 2))
+        return self.projection(self.pool(self.stages(self.stem(images))))
 
 
 def _map_size(config: VisionConfig, image_size: int) -> int:

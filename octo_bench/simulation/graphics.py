@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import os
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
 
 from octo_bench.errors import MissingDependency
 
@@ -33,6 +36,22 @@ def require_backend() -> None:
             "rendering needs EGL or OSMesa and neither loads; install the system package libegl1 "
             "(with libgl1-mesa-dri) or libosmesa6"
         )
+    _load_triton()
+
+
+@cache
+def _load_triton() -> None:
+    """Load Triton's library, if it is installed, before the renderer's.
+
+    Both contain LLVM, and Mesa makes its symbols global: a Triton that is loaded after a frame was
+    drawn finds Mesa's and crashes. Nearly all that is built on torch imports it (torchvision,
+    transformers, peft, the optimisers), so whoever draws first and loads a network later would
+    meet that. This order does no harm, and takes less than a tenth of a second.
+    """
+    triton = find_spec("triton")
+    for folder in (triton and triton.submodule_search_locations) or ():
+        for library in Path(folder, "_C").glob("libtriton*.so"):
+            _load(str(library))
 
 
 def _load(name: str) -> ctypes.CDLL | None:

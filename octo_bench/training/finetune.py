@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Literal
 
+import numpy as np
 import peft
 import torch
 
@@ -34,6 +35,9 @@ from octo_bench.training.loop import finish, train
 from octo_bench.training.objective import Network, objective
 from octo_bench.training.pretrain import fingerprint, initial_model
 from octo_bench.training.settings import Optimisation, TrainingSummary
+
+RANGE_TOLERANCE = 1e-4
+"""Normalised units by which an action may pass the head's range: float32's rounding."""
 
 Mode = Literal["full", "lora", "head"]
 
@@ -66,9 +70,15 @@ class FinetuneSettings:
 
 @dataclass(frozen=True)
 class FinetuneSummary(TrainingSummary):
-    """A training, and `new`: the modules that the checkpoint had no weights for."""
+    """A training, and what is to be known of it.
+
+    `new`: the modules that the checkpoint had no weights for. `clipped`: the share of the
+    demonstrations' action entries that the head cannot give, since the scaling puts them beyond
+    its range.
+    """
 
     new: tuple[str, ...]
+    clipped: float
 
 
 def finetune(
@@ -106,6 +116,7 @@ def finetune(
     model, new = adapt(start, config, settings.seed)
     if from_scratch:
         model, new = _from_scratch(start, model, settings.seed), []
+    clipped = _clipped(statistics, demonstrations, config.action_range)
     modules = tuple(modules_of(new, stored_tensors(model)))
     mode = "full" if from_scratch else settings.mode
     adapted = _choose_trained(model, mode, settings, new)
@@ -125,12 +136,12 @@ def finetune(
     if adapted is not None:
         adapted.save_pretrained(out / ADAPTER)
         model = adapted.merge_and_unload()
-    card = _card(start, demonstrations, settings, mode, from_scratch, modules, summary)
+    card = _card(start, demonstrations, settings, mode, from_scratch, modules, clipped, summary)
     if (start.folder / TOKENIZER).is_dir():
         shutil.copytree(start.folder / TOKENIZER, out / TOKENIZER, dirs_exist_ok=True)
     write_policy(out, model, start.config.execute, statistics, f"# {out.name}\n\n{card}")
     finish(out)
-    return FinetuneSummary(**asdict(summary), new=modules)
+    return FinetuneSummary(**asdict(summary), new=modules, clipped=clipped)
 
 
 def _check_head(start: Policy, settings: FinetuneSettings) -> None:
@@ -154,6 +165,13 @@ def _statistics(
     if settings.normalisation == "recompute":
         return of_policy.with_actions(name, own.actions_of(name))
     return of_policy.with_actions(name, of_policy.actions_of(name))
+
+
+def _clipped(statistics: Statistics, demonstrations: Demonstrations, bound: float) -> float:
+    """The share of action entries beyond the head's range."""
+    scaling = statistics.actions_of(demonstrations.embodiment)
+    actions = np.concatenate([episode.actions for episode in demonstrations.episodes])
+    return float((np.abs(scaling.normalise(actions)) > bound + RANGE_TOLERANCE).mean())
 
 
 def _from_scratch(start: Policy, model: Network, seed: int) -> Network:
@@ -190,6 +208,7 @@ def _card(
     mode: Mode,
     from_scratch: bool,
     new: Sequence[str],
+    clipped: float,
     summary: TrainingSummary,
 ) -> str:
     """The model card, without its title."""
@@ -202,6 +221,7 @@ def _card(
 - Steps: {summary.steps}, training time: {summary.seconds / 60:.1f} min
 - Final loss: {summary.final_loss:.4f}
 - Modules that `{name}` had no weights for: {listed}
+- Action entries beyond the range of the head: {clipped:.2%}
 
 {describe(settings)}
 """

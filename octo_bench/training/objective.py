@@ -41,10 +41,15 @@ def objective(model: Network, windows: Windows, settings: Optimisation, folder: 
     Raises:
         BadCheckpoint: when there are instructions and no tokenizer for them.
     """
+    with_text = settings.task_modes.language or settings.task_modes.both
     if isinstance(model, Octo):
+        language = model.config.language
+        if language.pretrained and with_text:
+            file = find_tokenizer(folder, language.pretrained)
+            model.language.tokenise = TextTokenizer(file, language.max_length)
         return OctoObjective(model, windows, settings)
     tokenizer = None
-    if settings.task_modes.language or settings.task_modes.both:
+    if with_text:
         sizes = model.config.language
         tokenizer = TextTokenizer(find_tokenizer(folder, sizes.tokenizer), sizes.tokens)
     return Octo15Objective(model, windows, settings, tokenizer)

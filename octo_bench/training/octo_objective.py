@@ -106,7 +106,8 @@ class OctoObjective:
                 for frames in torch.arange(windows.frame_count).split(EMBEDDING_BATCH)
             ]
             images = tuple(torch.cat(camera) for camera in zip(*parts, strict=True))
-        if not _trained(model.language):
+        modes = self.settings.task_modes
+        if (modes.language or modes.both) and not _trained(model.language):
             instructions = model.encode_instructions(windows.texts)
         return Embeddings(images, instructions)
 

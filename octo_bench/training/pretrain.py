@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import platform
+import shutil
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -12,6 +13,7 @@ from pathlib import Path
 import torch
 
 from octo_bench.checkpoints.folder import describe, write_policy
+from octo_bench.checkpoints.text import FILE, TOKENIZER, find_tokenizer
 from octo_bench.definitions import environment
 from octo_bench.demonstrations.collecting import collect
 from octo_bench.demonstrations.dataset import Demonstrations, read_demonstrations
@@ -19,7 +21,7 @@ from octo_bench.demonstrations.normalisation import Statistics
 from octo_bench.demonstrations.windows import Windows, statistics_of
 from octo_bench.errors import BadRecipe, MissingWeights
 from octo_bench.models.octo import Octo, OctoConfig
-from octo_bench.models.pretrained import UnavailableError
+from octo_bench.models.pretrained import UnavailableError, fetch
 from octo_bench.training.loop import finish, train
 from octo_bench.training.objective import objective
 from octo_bench.training.recipes import Data, Recipe, read_recipe
@@ -96,6 +98,10 @@ def pretrain_on(
         progress=progress,
     )
     card = _card(out.name, declared, datasets, model, summary)
+    if declared.model.language.pretrained:
+        (out / TOKENIZER).mkdir(exist_ok=True)
+        file = find_tokenizer(recipe.parent, declared.model.language.pretrained)
+        shutil.copy(file, out / TOKENIZER / FILE)
     write_policy(out, model, declared.execute, statistics, card)
     finish(out)
     return summary
@@ -111,7 +117,8 @@ def initial_model(config: OctoConfig, seed: int) -> Octo:
         torch.manual_seed(seed)
         try:
             model = Octo(config, load_pretrained=True)
-            model.language.tokens([""])
+            if config.language.pretrained:
+                fetch(config.language.pretrained, FILE)
         except UnavailableError as error:
             raise MissingWeights(str(error)) from error
     return model

@@ -159,6 +159,11 @@ class Octo15Config:
         """The entries of the proprioception that are read."""
         return self.proprio.entries
 
+    @property
+    def action_range(self) -> float:
+        """Bound of the normalised actions that the head can give."""
+        return self.max_action
+
 
 OCTO_SMALL = Octo15Config()
 OCTO_BASE = Octo15Config(width=768, heads=12, feed_forward=3072)
