@@ -162,3 +162,23 @@ def test_published_figures_name_their_source() -> None:
     published = read_published(inference_table())
     assert [each.model for each in published] == ["RT-1", "RT-2", "OpenVLA", "Octo"]
     assert all(each.source for each in published)
+
+
+def test_what_was_measured_on_the_same_machine_stays(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "policies.json"
+
+    def measured() -> list[str]:
+        return [row["policy"] for row in json.loads(out.read_text())["policies"]]
+
+    for policy in ("octo-tiny-categorical", "octo-tiny", "octo-tiny-categorical"):
+        measure(capsys, policy, *only("half"), "--out", str(out))
+    assert measured() == ["octo-tiny-categorical", "octo-tiny"]
+    written = json.loads(out.read_text())
+    out.write_text(json.dumps({**written, "machine": {**written["machine"], "cores": 1000}}))
+    measure(capsys, "octo-tiny", *only("half"), "--out", str(out))
+    assert measured() == ["octo-tiny"]
+    out.write_text("[]")
+    assert run(["speed", "octo-tiny", "--out", str(out)]) == 2
+    assert "is not what `octo-bench speed` writes" in capsys.readouterr().err

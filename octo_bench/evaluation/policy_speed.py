@@ -11,6 +11,7 @@ which `torch.compile` does, crashes.
 from __future__ import annotations
 
 import importlib.metadata
+import json
 import os
 import platform
 import sys
@@ -38,7 +39,7 @@ from octo_bench.checkpoints.folder import (
     read_policy,
 )
 from octo_bench.demonstrations.normalisation import POOLED, Affine, Statistics
-from octo_bench.errors import BadInference, UnknownName
+from octo_bench.errors import BadFile, BadInference, UnknownName
 from octo_bench.evaluation.asked_policy import AskedPolicy, Query
 from octo_bench.evaluation.profiling import profile
 from octo_bench.files import write_json
@@ -143,8 +144,8 @@ def measure_policies(
     repeats: int = 30,
     threads: int = os.cpu_count() or 1,
     progress: bool = True,
-) -> list[PolicySpeed]:
-    """Measure policies, one after the other.
+) -> Iterator[PolicySpeed]:
+    """Measure policies, one after the other; each is given as soon as it is measured.
 
     Args:
         policies: names under `policies/`, folders or Hub ids. A folder without weights is
@@ -165,10 +166,8 @@ def measure_policies(
     chosen = [each for each in OPTIONS if not only or each.name in only or each.name == EAGER]
     folders = [_find(policy) for policy in policies]
     with _threads(threads), _empty_compiler_cache():
-        return [
-            _measure(name, _read(name, folder), chosen, repeats, progress)
-            for name, folder in zip(policies, folders, strict=True)
-        ]
+        for name, folder in zip(policies, folders, strict=True):
+            yield _measure(name, _read(name, folder), chosen, repeats, progress)
 
 
 def _find(policy: str) -> Path:
@@ -385,6 +384,28 @@ def _processor() -> str:
         lines = []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.machine()
+
+
+def read_policies(path: Path, machine: Mapping[str, object]) -> list[PolicySpeed]:
+    """What `write_policies` wrote, if it was measured on the same; else nothing.
+
+    Raises:
+        BadFile: when the file is something else.
+    """
+    if not path.exists():
+        return []
+    try:
+        written = json.loads(path.read_text(encoding="utf-8"))
+        speeds = [
+            PolicySpeed(
+                **{**row, "options": tuple(OptionSpeed(**option) for option in row["options"])}
+            )
+            for row in written["policies"]
+        ]
+        return speeds if written["machine"] == machine else []
+    except (ValueError, KeyError, TypeError) as error:
+        problem = f"is not what `octo-bench speed` writes ({error})"
+        raise BadFile(path, problem, "write to another file") from error
 
 
 def write_policies(speeds: Sequence[PolicySpeed], machine: Mapping[str, object], out: Path) -> None:
