@@ -1,4 +1,4 @@
-"""Confidence intervals for a success rate."""
+"""An interval, and the exact one for a success rate."""
 
 from __future__ import annotations
 
@@ -9,13 +9,18 @@ from scipy.stats import beta
 
 @dataclass(frozen=True)
 class Interval:
-    """A closed interval of success rates, `0 <= low <= high <= 1`."""
+    """A closed interval, `low <= high`, of success rates or of differences between them."""
 
     low: float
     high: float
 
-    def __contains__(self, rate: float) -> bool:
-        return self.low <= rate <= self.high
+    def __contains__(self, value: float) -> bool:
+        return self.low <= value <= self.high
+
+    @property
+    def width(self) -> float:
+        """From one end to the other."""
+        return self.high - self.low
 
 
 def clopper_pearson(successes: int, trials: int, confidence: float = 0.95) -> Interval:

@@ -1,0 +1,50 @@
+"""The calibration: exact coverages, and the command that writes the page."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from octo_bench.cli import run
+from octo_bench.statistics import calibration
+from octo_bench.statistics.coverage import coverages, error_rates
+
+
+def test_exact_intervals_cover_and_exact_tests_keep_their_level() -> None:
+    for row in coverages((12,)):
+        assert row.lowest <= row.near_ends and row.lowest <= row.mean
+        assert row.lowest >= (0.95 if row.guaranteed else 0.92)
+    assert all(row.highest <= 0.05 for row in error_rates((12,)))
+
+
+def test_calibrate_writes_the_same_page_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(calibration, "NUMBERS", (5,))
+    monkeypatch.setattr(calibration, "BASELINE_RATES", (0.95,))
+    for name in ("one", "two"):
+        arguments = ["--comparisons", "25", "--seed", "7", "--out", str(tmp_path / name)]
+        assert run(["calibrate", *arguments]) == 0
+    for file in ("README.md", "calibration.json"):
+        assert (tmp_path / "one" / file).read_bytes() == (tmp_path / "two" / file).read_bytes()
+    page = (tmp_path / "one" / "README.md").read_text(encoding="utf-8")
+    assert "`octo-bench calibrate --comparisons 25 --seed 7`" in page
+    data = json.loads((tmp_path / "one" / "calibration.json").read_text(encoding="utf-8"))
+    assert len(data["savings"]) == 3
+    assert data["operations"][0]["scenario"]["baseline"] == 0.95
+
+
+def test_the_committed_calibration_keeps_the_promises() -> None:
+    path = Path(__file__).parents[1] / "results" / "calibration" / "calibration.json"
+    if not path.is_file():
+        pytest.skip("not measured yet")
+    data = json.loads(path.read_text(encoding="utf-8"))
+    assert data["comparisons"] >= 2000
+    assert all(row["lowest"] >= 0.95 for row in data["coverages"] if row["guaranteed"])
+    assert all(row["highest"] <= 0.05 for row in data["error_rates"])
+    nulls = [row for row in data["operations"] if row["scenario"]["loss"] == 0.0]
+    assert max(row["worse"] for row in nulls) <= 0.05
+    savings = [row["saving"] for row in data["savings"]]
+    assert sum(savings) / len(savings) >= 1 / 3
