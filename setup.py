@@ -12,5 +12,8 @@ _DATA = {
 setup(
     packages=[*find_packages(include=["octo_bench*"]), *_DATA],
     package_dir=_DATA,
-    package_data={package: ["**/*"] for package in _DATA},
+    package_data={
+        "octo_bench.reports": ["templates/*"],
+        **{package: ["**/*"] for package in _DATA},
+    },
 )

@@ -62,6 +62,12 @@ def write_json(path: Path, value: Any) -> None:
     write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
+def sha256_json(value: Any) -> str:
+    """Hex SHA-256 of a value as JSON with sorted keys; what JSON does not know is put as text."""
+    text = json.dumps(value, sort_keys=True, default=str)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
 def sha256_file(path: Path) -> str:
     """Hex SHA-256 of a file's content."""
     with Path(path).open("rb") as handle:

@@ -47,6 +47,13 @@ def die() -> dict[str, Any]:
     return {}
 
 
+def die_once(mark: Path) -> dict[str, Any]:
+    if not mark.exists():
+        mark.touch()
+        os.kill(os.getpid(), signal.SIGKILL)
+    return {}
+
+
 def write_for_ever(path: Path, started: Path) -> dict[str, Any]:
     with atomic_path(path) as temporary:
         temporary.write_text("half")
@@ -99,6 +106,17 @@ def test_the_users_mistake_in_a_task_keeps_its_message_and_exit_code(tmp_path: P
 def test_a_bug_in_a_task_keeps_its_traceback(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="ZeroDivisionError: a bug"):
         run([task("crash", tmp_path, crash)], 1, tmp_path)
+
+
+def test_a_task_goes_on_when_its_process_dies(tmp_path: Path) -> None:
+    tasks = [
+        task("killed", tmp_path, die_once, mark=tmp_path / "mark", cost=2),
+        task("other", tmp_path, note, log=tmp_path / "order", text="other"),
+    ]
+    started: list[Task] = []
+    run_tasks(tasks, 1, tmp_path / "log", started.append, lambda *_: None)
+    assert [each.name for each in started] == ["killed", "other"]
+    assert read_summary(tmp_path / "killed.json") is not None
 
 
 def test_a_process_that_dies_is_named_with_its_log(tmp_path: Path) -> None:

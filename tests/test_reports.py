@@ -81,9 +81,28 @@ def test_markdown_has_a_section_for_each_environment_with_everything_beside(tabl
     assert "infrastructure" not in text
 
 
-def test_episodes_that_are_not_counted_are_told() -> None:
-    table = Table("A study", (row(0, 10, episodes=48, errors=2),), references={})
-    assert "2 episodes ended in an infrastructure error" in markdown(table)
+def test_episodes_that_are_not_counted_are_told_with_what_they_could_have_been() -> None:
+    text = markdown(Table("A study", (row(0, 12, episodes=48, errors=2), row(50, 20)), {}))
+    assert "2 episodes ended in an infrastructure error" in text
+    lines = [line.split(" | ") for line in text.splitlines() if line.startswith("|")]
+    assert lines[0][3:5] == ["Errors", "Worst to best case"]
+    assert lines[2][1:5] == ["12/48 = 25 %", "14 to 40 %", "2", "24 to 28 %"]
+    assert lines[3][3:5] == ["0", "40 to 40 %"]
+    assert "nfit" not in text
+    written = next(csv.DictReader(io.StringIO(csv_text(Table("", (row(0, 12, errors=2),), {})))))
+    assert (written["worst_case"], written["best_case"]) == ("0.2308", "0.2692")
+
+
+def test_a_run_with_many_errors_is_called_unfit() -> None:
+    unfit = row(0, 10, episodes=47, errors=3)
+    assert unfit.unfit
+    assert not row(0, 10, episodes=57, errors=3).unfit
+    text = markdown(Table("A study", (unfit, row(50, 20)), references={}))
+    assert text.splitlines()[2].startswith("**Unfit.**")
+    assert "| 3, unfit |" in text
+
+
+def test_a_row_without_episodes_has_no_rate() -> None:
     assert math.isnan(row(0, 0, episodes=0).rate)
     assert "no episodes" in markdown(Table("A study", (row(0, 0, episodes=0),), references={}))
 

@@ -15,11 +15,11 @@ import pytest
 import torch
 from synthetic import tiny_config, toy_demonstrations
 
+from octo_bench.checkpoints.folder import write_policy
 from octo_bench.cli import INTERRUPTED, run
 from octo_bench.demonstrations.windows import statistics_of
-from octo_bench.evaluation.records import TIMING_COLUMNS, EpisodeRecord, read_records
+from octo_bench.evaluation.records import VARYING_COLUMNS, EpisodeRecord, read_records
 from octo_bench.models.octo import Octo
-from octo_bench.training.policy import write_policy
 
 DECLARATION = """
 title = "A small study"
@@ -72,7 +72,7 @@ def alone(study: Path) -> Path:
 
 def determined(out: Path) -> list[EpisodeRecord]:
     """The records, without what differs from run to run."""
-    same = dict.fromkeys(TIMING_COLUMNS, 0.0)
+    same = dict.fromkeys(VARYING_COLUMNS, 0.0)
     return [replace(r, **same) for r in read_records(out / "episodes.parquet")]
 
 
@@ -114,6 +114,15 @@ def test_a_study_leaves_records_table_figure_and_what_it_was_measured_with(alone
     assert [cell["demos"] for cell in result["cells"]] == [0, 2]
     assert result["cells"][1]["training"]["steps"] == 40
     assert not list(alone.rglob(".*.tmp"))
+
+
+def test_an_episode_of_a_fine_tuned_policy_is_replayed_bit_for_bit(
+    alone: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    film = tmp_path / "film.mp4"
+    assert run(["replay", str(alone), "1", "--demos", "2", "--out", str(film)]) == 0
+    assert "trajectory_sha256: the same" in capsys.readouterr().out
+    assert film.stat().st_size > 1000
 
 
 def test_two_workers_measure_the_same(study: Path, alone: Path) -> None:

@@ -21,14 +21,15 @@ from octo_bench.definitions import environment
 from octo_bench.demonstrations.windows import statistics_of
 from octo_bench.errors import BadRecords, UnknownName
 from octo_bench.evaluation import goals, rollouts
+from octo_bench.evaluation.episodes import SLOTS, roll_out
 from octo_bench.evaluation.goals import goal_image
 from octo_bench.evaluation.records import (
-    TIMING_COLUMNS,
+    VARYING_COLUMNS,
     EpisodeRecord,
     read_records,
     write_records,
 )
-from octo_bench.evaluation.rollouts import SLOTS, evaluate, roll_out
+from octo_bench.evaluation.rollouts import evaluate
 from octo_bench.models.octo import Octo
 from octo_bench.simulation.environment import OctoBenchEnvironment
 from octo_bench.simulation.initial_states import environment_seed
@@ -36,10 +37,10 @@ from octo_bench.simulation.initial_states import environment_seed
 LIFT = "octo_bench/Lift-Panda-v0"
 
 
-def without_timing(records: list[EpisodeRecord]) -> list[dict[str, object]]:
+def determined(records: list[EpisodeRecord]) -> list[dict[str, object]]:
     """Records as dictionaries, less the columns that differ from run to run."""
     rows = [dataclasses.asdict(record) for record in records]
-    return [{k: v for k, v in row.items() if k not in TIMING_COLUMNS} for row in rows]
+    return [{k: v for k, v in row.items() if k not in VARYING_COLUMNS} for row in rows]
 
 
 @pytest.fixture(scope="module")
@@ -68,13 +69,13 @@ def test_records_say_what_happened(expert: list[EpisodeRecord]) -> None:
 def test_workers_and_shares_do_not_matter(
     expert: list[EpisodeRecord], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rollouts, "_EPISODES_PER_SHARE", 4)
+    monkeypatch.setattr(rollouts, "EPISODES_PER_SHARE", 4)
     parallel = evaluate("expert", LIFT, 10, workers=2, progress=False)
     parts = [
         *evaluate("expert", LIFT, 3, progress=False),
         *evaluate("expert", LIFT, 7, first_episode=3, progress=False),
     ]
-    assert without_timing(parallel) == without_timing(parts) == without_timing(expert)
+    assert determined(parallel) == determined(parts) == determined(expert)
 
 
 @pytest.fixture(scope="module")
@@ -105,9 +106,9 @@ def test_records_depend_on_the_inference_and_not_on_the_workers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     together = evaluate(str(tiny_policy), LIFT, 2, inference=inference, progress=False)
-    monkeypatch.setattr(rollouts, "_EPISODES_PER_SHARE", 1)
+    monkeypatch.setattr(rollouts, "EPISODES_PER_SHARE", 1)
     apart = evaluate(str(tiny_policy), LIFT, 2, inference=inference, workers=2, progress=False)
-    assert without_timing(apart) == without_timing(together)
+    assert determined(apart) == determined(together)
     assert {record.inference for record in together} == {inference.description}
     assert plain.inference == ""
     assert plain.action_jerk != together[0].action_jerk
@@ -157,7 +158,7 @@ def test_making_the_goal_does_not_touch_the_episode(lift: OctoBenchEnvironment) 
     shown: list[np.ndarray | None] = []
     with_goal = list(roll_out(Shown(7), [lift], [0, 1], 0))
     without = list(roll_out(RandomAgent(7), [lift], [0, 1], 0))
-    assert without_timing(with_goal) == without_timing(without)
+    assert determined(with_goal) == determined(without)
     assert all(goal.shape == (96, 96, 3) and goal.dtype == np.uint8 for goal in shown)
     assert not np.array_equal(shown[0], shown[-1])
 
@@ -198,7 +199,7 @@ def test_a_row_of_the_shipped_policy_depends_on_itself_alone() -> None:
 
 def test_records_survive_the_file(expert: list[EpisodeRecord], tmp_path: Path) -> None:
     path = tmp_path / "episodes.parquet"
-    write_records(expert, path)
+    write_records(expert, path, None)
     assert read_records(path) == expert
 
 
@@ -206,7 +207,7 @@ def test_records_of_before_there_were_options_are_readable(
     expert: list[EpisodeRecord], tmp_path: Path
 ) -> None:
     path = tmp_path / "episodes.parquet"
-    write_records(expert, path)
+    write_records(expert, path, None)
     older = pyarrow.parquet.read_table(path).drop_columns(["inference"])
     pyarrow.parquet.write_table(older, path)
     assert read_records(path) == expert

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 import typer
 
+if TYPE_CHECKING:
+    from octo_bench.reports.table import Row
+
 FAILED = 1
+UNDECIDED = 3
 UNFIT = 4
 INTERRUPTED = 130
 
-# A study with more than this share of infrastructure errors says nothing.
-_TOLERATED_ERRORS = 0.05
 
-
-def require_few_errors(errors: int, episodes: int) -> None:
-    """Say how many of the episodes ended in an infrastructure error; exit with `UNFIT` if many."""
-    if errors:
-        print(f"{errors} episodes ended in an infrastructure error", file=sys.stderr)
-    if errors > _TOLERATED_ERRORS * episodes:
+def require_few_errors(rows: Sequence[Row]) -> None:
+    """Say how many episodes ended in an infrastructure error; exit with `UNFIT` if many."""
+    if errors := sum(row.errors for row in rows):
+        episodes = errors + sum(row.episodes for row in rows)
+        print(f"infrastructure errors: {errors} of {episodes} episodes", file=sys.stderr)
+    if any(row.unfit for row in rows):
         raise typer.Exit(UNFIT)

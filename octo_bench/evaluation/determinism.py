@@ -18,14 +18,13 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-import torch
 from tqdm import tqdm
 
 from octo_bench.agents.loading import load_agent
 from octo_bench.agents.protocol import Agent
 from octo_bench.definitions import environment
-from octo_bench.evaluation.records import TIMING_COLUMNS
-from octo_bench.evaluation.rollouts import roll_out
+from octo_bench.evaluation.episodes import roll_out, use_one_thread
+from octo_bench.evaluation.records import VARYING_COLUMNS
 from octo_bench.simulation.environment import OctoBenchEnvironment
 from octo_bench.suites import find_level
 
@@ -165,7 +164,7 @@ def trace_episodes(
         traces = {seed: trace for env in environments for seed, trace in env.traces.items()}
     for record in records:
         row = asdict(record)
-        traces[record.env_seed].record = {k: row[k] for k in row.keys() - set(TIMING_COLUMNS)}
+        traces[record.env_seed].record = {k: row[k] for k in row.keys() - set(VARYING_COLUMNS)}
     return {(env_id, record.episode): traces[record.env_seed] for record in records}
 
 
@@ -252,7 +251,7 @@ def _traces(
 def _trace_jobs(
     way: Way, policy: str, jobs: Sequence[Key], perturbation: dict[str, Any]
 ) -> dict[Key, EpisodeTrace]:
-    torch.set_num_threads(1)  # a process keeps to its core
+    use_one_thread()
     traces: dict[Key, EpisodeTrace] = {}
     for env_id in dict.fromkeys(env_id for env_id, _ in jobs):
         numbers = [number for other, number in jobs if other == env_id]

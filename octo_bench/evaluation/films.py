@@ -13,8 +13,8 @@ from octo_bench.agents.inference import DEFAULT, Inference
 from octo_bench.agents.loading import load_agent
 from octo_bench.definitions import environment
 from octo_bench.errors import BadFile
+from octo_bench.evaluation.episodes import roll_out, use_one_thread
 from octo_bench.evaluation.records import EpisodeRecord
-from octo_bench.evaluation.rollouts import roll_out
 from octo_bench.files import atomic_path
 from octo_bench.simulation.environment import OctoBenchEnvironment
 from octo_bench.simulation.world import CONTROL_FREQUENCY
@@ -48,8 +48,9 @@ def watch(
     if out.suffix not in FORMATS:
         raise BadFile(out, "is no kind of film or picture", f"use one of {', '.join(FORMATS)}")
     declared = environment(env_id)
+    use_one_thread()
     agent = load_agent(policy, declared, inference)
-    filmed = _FilmedEnvironment(
+    filmed = FilmedEnvironment(
         declared.id,
         images=agent.wants_images,
         render_mode="rgb_array",
@@ -77,7 +78,7 @@ def _encoded(frames: Sequence[np.ndarray], suffix: str) -> bytes:
     return imageio.v3.imwrite("<bytes>", film, extension=suffix, fps=CONTROL_FREQUENCY)
 
 
-class _FilmedEnvironment(OctoBenchEnvironment):
+class FilmedEnvironment(OctoBenchEnvironment):
     """Keeps a frame of every step of the present episode."""
 
     def reset(self, **arguments: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:

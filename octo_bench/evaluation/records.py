@@ -1,19 +1,26 @@
-"""Episode records: one row an episode, kept as Parquet."""
+"""Episode records: one row an episode, kept as Parquet with what they depend on."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass, fields
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 
 import pyarrow
 import pyarrow.parquet
 
 from octo_bench.errors import BadRecords
+from octo_bench.evaluation.provenance import Provenance
 from octo_bench.files import atomic_path
 
-TIMING_COLUMNS = ("latency_ms_p50",)
+VARYING_COLUMNS = ("latency_ms_p50", "attempts")
 """Columns that differ from run to run; all others are determined."""
+
+_METADATA = b"octo_bench"
+"""Where in a file's metadata its provenance is."""
+
+_MEND = "make it anew with `octo-bench evaluate`"
 
 
 @dataclass(frozen=True)
@@ -36,6 +43,12 @@ class EpisodeRecord:
     action units a step; `error` names what broke the episode off, which then counts neither as
     success nor as failure. `suite` and `level` name the perturbation, "" and 0 if there was none;
     `inference` says how the policy was asked, "" for its own way (see `Inference.description`).
+
+    `trajectory_sha256` is the hash over those of the simulation's state at the start and after
+    every step: an episode that is rolled out again has the same one. `attempts` are the times it
+    was begun; more than 1 after an infrastructure error. `policy_fault` says what the policy did
+    that no episode can go on after, such as actions that are no numbers: it has failed then.
+    In files of before, these are "", 1 and "".
     """
 
     env_id: str
@@ -59,9 +72,14 @@ class EpisodeRecord:
     suite: str = ""
     level: int = 0
     inference: str = ""
+    trajectory_sha256: str = ""
+    attempts: int = 1
+    policy_fault: str = ""
 
 
-_ADDED_COLUMNS = ("suite", "level", "inference")
+_ADDED_COLUMNS = tuple(
+    field.name for field in fields(EpisodeRecord) if field.default is not MISSING
+)
 """Columns that older files do not have."""
 
 _TYPES = {"str": pyarrow.string(), "int": pyarrow.int64(), "bool": pyarrow.bool_()}
@@ -73,38 +91,74 @@ _SCHEMA = pyarrow.schema(
 )
 
 
-def write_records(records: Sequence[EpisodeRecord], path: Path) -> None:
-    """Write records as Parquet, in the order given.
+def write_records(
+    records: Sequence[EpisodeRecord], path: Path, provenance: Provenance | None
+) -> None:
+    """Write records as Parquet, in the order given, with what they depend on, if that is known.
 
     Raises:
         BadFile: when the disk is full.
     """
     table = pyarrow.Table.from_pylist([asdict(record) for record in records], schema=_SCHEMA)
+    if provenance is not None:
+        table = table.replace_schema_metadata({_METADATA: provenance.to_json()})
     with atomic_path(Path(path)) as temporary:
-        pyarrow.parquet.write_table(table, temporary)
+        pyarrow.parquet.write_table(table, temporary, write_page_checksum=True)
 
 
 def read_records(path: Path) -> list[EpisodeRecord]:
     """Read records that `write_records` wrote.
 
     Raises:
-        BadRecords: for a file that is missing, broken, or not of episode records.
+        BadRecords: for a file that is missing, broken, not of episode records, or without any.
     """
     path = Path(path)
-    if not path.is_file():
-        raise BadRecords(path, "no such file", "make it with `octo-bench evaluate`")
-    mend = "make it anew with `octo-bench evaluate`"
-    try:
-        table = pyarrow.parquet.read_table(path)
-    except (pyarrow.ArrowInvalid, OSError) as broken:
-        raise BadRecords(path, "is no readable Parquet file", mend) from broken
-    missing = [name for name in _SCHEMA.names if name not in table.schema.names]
+    with _explained(path):
+        table = pyarrow.parquet.read_table(path, page_checksum_verification=True)
+        columns = table.schema.names
+    missing = [name for name in _SCHEMA.names if name not in columns]
     needed = [name for name in missing if name not in _ADDED_COLUMNS]
     if needed:
-        raise BadRecords(path, f"has no column '{needed[0]}'", mend)
+        raise BadRecords(path, f"has no column '{needed[0]}'", _MEND)
     known = pyarrow.schema([field for field in _SCHEMA if field.name not in missing])
     try:
-        rows = table.select(known.names).cast(known).to_pylist()
-    except (pyarrow.ArrowInvalid, pyarrow.ArrowNotImplementedError) as broken:
-        raise BadRecords(path, f"has a column of another type ({broken})", mend) from broken
+        table = table.select(known.names).cast(known)
+        rows = table.to_pylist()
+    except (pyarrow.ArrowException, ValueError) as broken:
+        raise BadRecords(path, f"has a column of another type ({broken})", _MEND) from broken
+    if not rows:
+        raise BadRecords(path, "has no episodes", _MEND)
+    for name in known.names:
+        if table.column(name).null_count:
+            raise BadRecords(path, f"has empty places in column '{name}'", _MEND)
     return [EpisodeRecord(**row) for row in rows]
+
+
+def read_provenance(path: Path) -> Provenance | None:
+    """What the records in a file depend on; None for a file of before that was kept.
+
+    Raises:
+        BadRecords: for a file that is missing or broken, or of a later version of octo-bench.
+    """
+    path = Path(path)
+    with _explained(path):
+        metadata = pyarrow.parquet.read_schema(path).metadata or {}
+    if _METADATA not in metadata:
+        return None
+    try:
+        return Provenance.from_json(metadata[_METADATA])
+    except ValueError as broken:
+        raise BadRecords(path, f"does not tell what it depends on ({broken})", _MEND) from broken
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turn whatever reading Parquet raises into `BadRecords`."""
+    if not path.is_file():
+        raise BadRecords(path, "no such file", "make it with `octo-bench evaluate`")
+    if not path.stat().st_size:
+        raise BadRecords(path, "is empty", _MEND)
+    try:
+        yield
+    except (pyarrow.ArrowException, OSError, ValueError) as broken:
+        raise BadRecords(path, "is no readable Parquet file", _MEND) from broken

@@ -10,12 +10,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from octo_bench.errors import BadFile
+from octo_bench.statistics.completion import Completion
 from octo_bench.statistics.intervals import Interval, clopper_pearson
 
 if TYPE_CHECKING:
     from octo_bench.evaluation.records import EpisodeRecord
 
 CONFIDENCE = 0.95
+TOLERATED_ERRORS = 0.05
+"""Where more than this share of the episodes ended in an infrastructure error, a rate says
+nothing: the run is unfit."""
 
 _COLUMNS = (
     "policy",
@@ -30,6 +34,7 @@ _COLUMNS = (
     "errors",
     "training_minutes",
 )
+_BOUND_COLUMNS = ("worst_case", "best_case")
 _REFERENCE_COLUMNS = ("reference_success_rate", "reference_training_minutes", "against_reference")
 
 
@@ -61,6 +66,16 @@ class Row:
     def interval(self) -> Interval:
         """Clopper-Pearson, 95 %."""
         return clopper_pearson(self.successes, self.episodes, CONFIDENCE)
+
+    @property
+    def completion(self) -> Completion:
+        """The counts with the errors, which bound the rate."""
+        return Completion(self.successes, self.episodes, self.errors)
+
+    @property
+    def unfit(self) -> bool:
+        """Whether too many episodes ended in an infrastructure error."""
+        return self.completion.error_share > TOLERATED_ERRORS
 
 
 @dataclass(frozen=True)
@@ -188,7 +203,7 @@ def csv_text(table: Table) -> str:
     names = [f"{policy}: {column}" for policy in others for column in other_columns]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*_COLUMNS, *_REFERENCE_COLUMNS, *names])
+    writer.writerow([*_COLUMNS, *_BOUND_COLUMNS, *_REFERENCE_COLUMNS, *names])
     for row in table.rows:
         values = _values(row)
         reference = table.references.get(row.env_id, {}).get(row.demos)
@@ -200,13 +215,21 @@ def csv_text(table: Table) -> str:
             other = table.counterpart(row, policy)
             of_other = _values(other) if other is not None else {}
             beside += [of_other.get(column, "") for column in other_columns]
-        writer.writerow([*values.values(), *published, *beside])
+        bounds = [f"{rate:.4f}" for rate in (row.completion.worst, row.completion.best)]
+        writer.writerow([*values.values(), *bounds, *published, *beside])
     return text.getvalue()
 
 
 def markdown(table: Table) -> str:
     """The table for people: a section for each policy and environment."""
     lines = [f"# {table.title}", ""]
+    if any(row.unfit for row in table.rows):
+        lines += [
+            "**Unfit.** In the rows marked so, more than "
+            f"{100 * TOLERATED_ERRORS:.0f} % of the episodes ended in an infrastructure error: "
+            "their rates say nothing. The same command repeats these episodes.",
+            "",
+        ]
     sections: dict[tuple[str, str, str], list[Row]] = {}
     for row in table.rows:
         sections.setdefault((row.policy, row.head, row.env_id), []).append(row)
@@ -222,7 +245,10 @@ def markdown(table: Table) -> str:
             '"not told apart" means that it lies within.'
         )
     if errors := sum(row.errors for row in table.rows):
-        lines.append(f"{errors} episodes ended in an infrastructure error and are not counted.")
+        lines.append(
+            f"{errors} episodes ended in an infrastructure error and are not counted; the worst "
+            "case counts them as failures, the best case as successes."
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -233,12 +259,17 @@ def _section(table: Table, rows: Sequence[Row]) -> list[str]:
         if any(table.counterpart(row, policy) for row in rows)
     ]
     reference = table.references.get(rows[0].env_id, {})
-    header = ["Demonstrations", "Success", "95 % interval", "Training", *shown]
+    bounded = any(row.errors for row in rows)
+    header = ["Demonstrations", "Success", "95 % interval"]
+    header += ["Errors", "Worst to best case"] if bounded else []
+    header += ["Training", *shown]
     if reference:
         header += ["Published", "Published training", "Against published"]
     lines = [_line(header), _line(["---:"] * len(header))]
     for row in rows:
-        cells = [str(row.demos), _rate(row), _interval(row), _minutes(row.training_minutes)]
+        cells = [str(row.demos), _rate(row), _interval(row)]
+        cells += [_errors(row), _bounds(row)] if bounded else []
+        cells.append(_minutes(row.training_minutes))
         for policy in shown:
             other = table.counterpart(row, policy)
             cells.append(f"{_rate(other)}, {_interval(other)}" if other else "")
@@ -289,6 +320,14 @@ def _rate(row: Row) -> str:
 
 def _interval(row: Row) -> str:
     return f"{100 * row.interval.low:.0f} to {100 * row.interval.high:.0f} %"
+
+
+def _errors(row: Row) -> str:
+    return f"{row.errors}, unfit" if row.unfit else str(row.errors)
+
+
+def _bounds(row: Row) -> str:
+    return f"{100 * row.completion.worst:.0f} to {100 * row.completion.best:.0f} %"
 
 
 def _minutes(minutes: float) -> str:

@@ -72,6 +72,11 @@ def environment_seed(study_seed: int, episode: int) -> int:
     return FIRST_EVALUATION_SEED + study_seed * _SEEDS_PER_STUDY + episode
 
 
+def study_seed_of(env_seed: int, episode: int) -> int:
+    """The study seed whose `environment_seed` of an episode is `env_seed`."""
+    return (env_seed - FIRST_EVALUATION_SEED - episode) // _SEEDS_PER_STUDY
+
+
 def has_initial_state(declared: Environment, study_seed: int, episode: int) -> bool:
     """Whether an episode's start is frozen: those of study seed 0, as many as there are.
 

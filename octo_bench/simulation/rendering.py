@@ -19,6 +19,7 @@ from typing import Literal
 import mujoco
 import numpy as np
 
+from octo_bench.errors import MissingDependency
 from octo_bench.simulation.cameras import CameraPose
 from octo_bench.simulation.graphics import require_backend
 from octo_bench.simulation.meshes import simplify_meshes
@@ -177,6 +178,19 @@ class Renderer:
         mujoco.mjr_render(self._viewport, self._scene, self._context)
         mujoco.mjr_readPixels(frame, None, self._viewport, self._context)
         return np.ascontiguousarray(frame[::-1])
+
+
+def renderer_name() -> str:
+    """What draws here, as OpenGL calls itself; "none" where there is nothing to draw with."""
+    try:
+        require_backend()
+    except MissingDependency:
+        return "none"
+    _opengl().make_current()
+    from OpenGL import GL  # after MuJoCo has chosen how OpenGL is reached
+
+    names = [GL.glGetString(name) for name in (GL.GL_RENDERER, GL.GL_VERSION)]
+    return ", ".join(name.decode() for name in names if name) or "none"
 
 
 def _use_one_mipmap(context: mujoco.MjrContext) -> None:

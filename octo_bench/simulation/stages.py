@@ -9,6 +9,7 @@ import numpy as np
 from octo_bench.definitions import Stage
 from octo_bench.simulation.world import World
 
+NO_STAGE = "none"
 _REACHED = 0.015
 _LIFTED = 0.03
 _ALIGNED = 0.02
@@ -24,7 +25,7 @@ class StageTracker:
         self._task = world.declared.task
         self._start = world.thing(self._task.object) if self._task.object else None
         self._dirt = len(world.dirt())
-        self.furthest = "none"
+        self.furthest = NO_STAGE
         self._next = 0
 
     def update(self, succeeded: bool) -> None:

@@ -24,6 +24,13 @@ from octo_bench.simulation.wiping import Wiping
 
 Control = Literal["fast", "stock"]
 
+_WILD = {
+    "positions": int(mujoco.mjtWarning.mjWARN_BADQPOS),
+    "velocities": int(mujoco.mjtWarning.mjWARN_BADQVEL),
+    "accelerations": int(mujoco.mjtWarning.mjWARN_BADQACC),
+}
+"""MuJoCo's warnings of joints that have gone wild: then it starts over from the model's rest."""
+
 
 @dataclass(frozen=True)
 class Pose:
@@ -127,6 +134,16 @@ class World:
                 mujoco.mj_step2(self.model, self.data)
         if self._wiping is not None:
             self._wiping.update()
+
+    def require_stable(self) -> None:
+        """Check that no joint has gone wild since the reset; MuJoCo itself goes on regardless.
+
+        Raises:
+            FloatingPointError: names what was no number, or a huge one.
+        """
+        warnings = self.data.warning.number
+        if wild := [name for name, kind in _WILD.items() if warnings[kind]]:
+            raise FloatingPointError(f"the simulation is unstable: {', '.join(wild)} gone wild")
 
     def state(self) -> np.ndarray:
         """The simulation's state, [time, qpos, qvel] as robosuite flattens it, float64."""

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from octo_bench.errors import BadFile
+from octo_bench.evaluation.provenance import provenance_of
 from octo_bench.evaluation.records import EpisodeRecord, read_records, write_records
 from octo_bench.files import write_json
 from octo_bench.studies.cells import declared_cells, policy_sha256, versions
@@ -49,7 +50,7 @@ def write_artifacts(study: Study, out: Path, workers: int, wall_seconds: float) 
                 "training": training,
             }
         )
-    write_records(records, out / RECORDS)
+    write_records(records, out / RECORDS, provenance_of(records, study.seed))
 
     tasks = plan(study, cells, out, workers)
     done = {task: read_summary(task.done) or {} for task in tasks}

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-import importlib.metadata
-import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -16,12 +14,11 @@ from octo_bench.agents.loading import BASELINES
 from octo_bench.checkpoints.folder import find_policy, read_config
 from octo_bench.definitions import environment
 from octo_bench.errors import BadStudy
-from octo_bench.files import sha256_file
+from octo_bench.evaluation import provenance
+from octo_bench.evaluation.provenance import definition_sha256
+from octo_bench.files import sha256_file, sha256_json
 from octo_bench.simulation.initial_states import find_bank
 from octo_bench.studies.study import PolicyEntry, Study, finetune_settings
-
-# Packages whose version can change an episode.
-_LIBRARIES = ("mujoco", "robosuite", "gymnasium", "numpy", "torch", "torchvision", "transformers")
 
 # Parts of octo_bench whose code can change an episode.
 _SOURCES = (
@@ -32,7 +29,8 @@ _SOURCES = (
     "models",
     "agents",
     "training",
-    "evaluation",
+    "evaluation/episodes.py",
+    "evaluation/goals.py",
 )
 
 
@@ -79,9 +77,8 @@ def declared_cells(study: Study) -> tuple[Cell, ...]:
 
 
 def versions() -> dict[str, str]:
-    """What results depend on beside the declaration: library versions and our own code's hash."""
-    found = {name: importlib.metadata.version(name) for name in _LIBRARIES}
-    return {**found, "octo_bench_sources": _sources_sha256()}
+    """What results depend on beside the declaration: versions and our own code's hash."""
+    return {**provenance.versions(), "octo_bench_sources": _sources_sha256()}
 
 
 def policy_sha256(policy: str) -> dict[str, str]:
@@ -99,7 +96,7 @@ def policy_sha256(policy: str) -> dict[str, str]:
 
 def demonstrations_key(study: Study, env: str) -> str:
     """Hex digest of everything that the demonstrations in `env` depend on."""
-    return _digest(_demonstrations(study, env))
+    return sha256_json(_demonstrations(study, env))
 
 
 def _combinations(study: Study) -> Iterator[tuple[PolicyEntry, str, int, int, int]]:
@@ -121,7 +118,7 @@ def _key(
     # How many episodes are measured is left out: an episode does not depend on the others.
     ingredients: dict[str, Any] = {
         "policy": _policy_files(policy.policy),
-        "environment": dataclasses.asdict(environment(env)),
+        "environment": definition_sha256(env),
         "initial_states": _initial_states(env),
         "study_seed": study.seed,
         "versions": versions(),
@@ -135,7 +132,7 @@ def _key(
             "draw": draw,
             "settings": dataclasses.asdict(settings),
         }
-    return _digest(ingredients)
+    return sha256_json(ingredients)
 
 
 def _initial_states(env: str) -> str:
@@ -146,15 +143,10 @@ def _initial_states(env: str) -> str:
 
 def _demonstrations(study: Study, env: str) -> dict[str, Any]:
     return {
-        "environment": dataclasses.asdict(environment(env)),
+        "environment": definition_sha256(env),
         "pool": dataclasses.asdict(study.demonstrations),
         "versions": versions(),
     }
-
-
-def _digest(ingredients: Mapping[str, Any]) -> str:
-    text = json.dumps(ingredients, sort_keys=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
 
 
 _policy_files = cache(policy_sha256)

@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 import traceback
+from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -24,11 +25,13 @@ from types import FrameType
 from typing import Any
 
 from octo_bench.errors import OctoBenchError
+from octo_bench.evaluation.workers import without_interrupts
 from octo_bench.files import explain_full_disk, write_json
 
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 _SECONDS_TO_STOP = 5.0
 _TRIES_TO_STOP = 3
+_LIVES = 3
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,6 +77,14 @@ class TaskFailed(OctoBenchError):
         self.exit_code = exit_code
 
 
+class _ProcessDied(RuntimeError):
+    """The process of a task ended before it: `task` is what it was at."""
+
+    def __init__(self, message: str, task: Task) -> None:
+        super().__init__(message)
+        self.task = task
+
+
 class _Worker:
     """A process, and the task it is at."""
 
@@ -83,7 +94,7 @@ class _Worker:
         self._log = log
         # Not a daemon: a task with several slots starts processes of its own.
         self.process = context.Process(target=_serve, args=(theirs, log))
-        with _environment({name: "1" for name in _ONE_THREAD}), _without_interrupts():
+        with _environment({name: "1" for name in _ONE_THREAD}), without_interrupts():
             self.process.start()
         theirs.close()
         self.task: Task | None = None
@@ -105,9 +116,10 @@ class _Worker:
             answer = self._connection.recv()
         except (EOFError, ConnectionError):
             self.process.join()
-            raise RuntimeError(
+            raise _ProcessDied(
                 f"the process that did '{task.name}' died (exit code {self.process.exitcode}; "
-                f"its output is in {self._log})"
+                f"its output is in {self._log})",
+                task,
             ) from None
         match answer:
             case ("done", summary):
@@ -129,7 +141,8 @@ def run_tasks(
     """Run all `tasks`, each after what it needs, in up to `workers` processes.
 
     A need that is not among `tasks` counts as done. When a task fails or the caller is
-    interrupted, the other processes are stopped and the exception goes on.
+    interrupted, the other processes are stopped and the exception goes on. A task whose process
+    dies goes on in another one, up to `_LIVES` processes in all.
 
     Args:
         log: what the processes print goes there.
@@ -138,10 +151,11 @@ def run_tasks(
 
     Raises:
         TaskFailed: a task raised an `OctoBenchError`.
-        RuntimeError: a task raised anything else, or its process died.
+        RuntimeError: a task raised anything else, or its processes died.
     """
     waiting = sorted(tasks, key=lambda task: (-task.urgency, -task.cost, task.name))
     undone = {task.name for task in tasks}
+    deaths: Counter[str] = Counter()
     pool: list[_Worker] = []
     log.parent.mkdir(parents=True, exist_ok=True)
     try:
@@ -156,12 +170,21 @@ def run_tasks(
                     idle.start(task)
                     waiting.remove(task)
                     free -= task.slots
-                    on_start(task)
+                    if not deaths[task.name]:
+                        on_start(task)
             if not any(worker.task for worker in pool):
                 raise RuntimeError(f"these tasks wait in a circle: {', '.join(sorted(undone))}")
             busy = {worker.news: worker for worker in pool if worker.task is not None}
             for news in wait(list(busy)):
-                task, summary = busy[news].receive()
+                try:
+                    task, summary = busy[news].receive()
+                except _ProcessDied as death:
+                    pool.remove(busy[news])
+                    deaths[death.task.name] += 1
+                    if deaths[death.task.name] == _LIVES:
+                        raise
+                    waiting.insert(0, death.task)
+                    continue
                 undone.remove(task.name)
                 on_done(task, summary)
     finally:
@@ -195,16 +218,6 @@ def _environment(variables: Mapping[str, str]) -> Iterator[None]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-
-
-@contextmanager
-def _without_interrupts() -> Iterator[None]:
-    """Processes started inside never hear Ctrl-C: this one does, and stops them."""
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 # What runs in a worker.

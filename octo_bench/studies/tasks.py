@@ -6,7 +6,8 @@ The heavy imports are inside the functions: the process that only schedules stay
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -57,25 +58,45 @@ def fine_tune(
 def measure(
     cell: Cell, policy: str, seed: int, first_episode: int, episodes: int, out: Path
 ) -> Mapping[str, Any]:
-    """Roll out some of the cell's episodes with `policy` and write their records to `out`."""
+    """Roll out some of the cell's episodes with `policy` and write their records to `out`.
+
+    Where a process has died at this before, another one does it: should that die too, this one
+    lives to try the rest, and to record as errors the episodes that kill their process.
+    """
+    from octo_bench.evaluation.provenance import provenance_of
     from octo_bench.evaluation.records import Labels, write_records
     from octo_bench.evaluation.rollouts import evaluate
 
-    records = evaluate(
-        policy,
-        cell.env,
-        episodes,
-        workers=1,
-        study_seed=seed,
-        first_episode=first_episode,
-        labels=Labels(cell.policy.head, cell.demos, cell.draw, cell.train_seed),
-        progress=False,
-    )
+    with _marked(out.with_suffix(".begun")) as died_before:
+        records = evaluate(
+            policy,
+            cell.env,
+            episodes,
+            workers=1,
+            study_seed=seed,
+            first_episode=first_episode,
+            labels=Labels(cell.policy.head, cell.demos, cell.draw, cell.train_seed),
+            isolated=died_before,
+            progress=False,
+        )
     # A fine-tuned policy lies in a folder of this machine; records call it as the study does.
     named = [dataclasses.replace(record, policy=cell.policy.name) for record in records]
-    write_records(named, out)
+    write_records(named, out, provenance_of(named, seed))
     return {
         "successes": sum(record.success_once for record in named),
         "episodes": len(named),
         "errors": sum(bool(record.error) for record in named),
     }
+
+
+@contextmanager
+def _marked(mark: Path) -> Iterator[bool]:
+    """A file that stands while something is done; gives whether it stood before: who did it then
+    was killed."""
+    stood = mark.exists()
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    mark.touch()
+    try:
+        yield stood
+    finally:
+        mark.unlink(missing_ok=True)

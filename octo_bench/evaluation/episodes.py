@@ -1,0 +1,247 @@
+"""Rolling out episodes in slots, side by side.
+
+An episode's outcome depends on the environment, the episode's number, the policy's weights and
+the study's seed, and on nothing else. So each episode has an environment seed and a noise
+generator of its own, and the policy is always asked with a batch of `SLOTS` rows, zeros where no
+episode is: a row's answer then has the same bits whatever its company. A slot that finishes takes
+the next episode.
+
+An infrastructure error ends an episode, which then is neither a success nor a failure. A policy
+that answers with what is no number has failed.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections import deque
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from typing import Any
+from zlib import crc32
+
+import mujoco
+import numpy as np
+import torch
+
+from octo_bench.agents.history import PAD_MASK, History
+from octo_bench.agents.protocol import Agent, TaskInput
+from octo_bench.definitions import Environment
+from octo_bench.evaluation.goals import goal_image
+from octo_bench.evaluation.records import EpisodeRecord
+from octo_bench.simulation.environment import OctoBenchEnvironment
+from octo_bench.simulation.initial_states import environment_seed, has_initial_state
+from octo_bench.simulation.stages import NO_STAGE
+
+SLOTS = 8
+INFRASTRUCTURE_ERRORS = (
+    mujoco.FatalError,
+    np.linalg.LinAlgError,
+    FloatingPointError,
+    MemoryError,
+)
+
+
+def use_one_thread() -> None:
+    """Let this process compute with one thread; to be called before a policy is loaded.
+
+    With more, the same sums are made in another order and an episode's actions differ in their
+    last bits. Processes that work side by side then keep to a core each, too.
+    """
+    torch.set_num_threads(1)
+
+
+def roll_out(
+    agent: Agent,
+    environments: Sequence[OctoBenchEnvironment],
+    numbers: Sequence[int],
+    study_seed: int,
+) -> Iterator[EpisodeRecord]:
+    """Roll out the episodes `numbers`, once each; yield their records as they finish.
+
+    `environments`, at most `SLOTS` of one kind, are reused; their number does not matter. One
+    that breaks is not used again; when none is left, the episodes that wait are not rolled out.
+    """
+    for finished in roll_out_by_queries(agent, environments, numbers, study_seed):
+        yield from finished
+
+
+def roll_out_by_queries(
+    agent: Agent,
+    environments: Sequence[OctoBenchEnvironment],
+    numbers: Sequence[int],
+    study_seed: int,
+) -> Iterator[list[EpisodeRecord]]:
+    """The same as `roll_out`; after each query of the policy, the episodes that it finished.
+
+    All slots ask the policy at the same time; one that becomes free waits for the next query.
+    """
+    waiting = deque(numbers)
+    sound = list(range(len(environments)))
+    slots: list[_Slot | None] = [None] * SLOTS
+    while any(slots) or (waiting and sound):
+        for row in sound:
+            if slots[row] is None and waiting:
+                slots[row] = _Slot(environments[row], waiting.popleft(), study_seed)
+                slots[row].begin(agent, row)
+        _ask_and_execute(
+            agent, [(row, slot) for row, slot in enumerate(slots) if slot], environments[0]
+        )
+        finished = [(row, slot) for row, slot in enumerate(slots) if slot and slot.finished]
+        for row, slot in finished:
+            slots[row] = None
+            if slot.error:
+                sound.remove(row)
+        yield [slot.record() for _, slot in finished]
+
+
+class _Slot:
+    """One running episode."""
+
+    def __init__(self, env: OctoBenchEnvironment, episode: int, study_seed: int) -> None:
+        self.env, self.episode = env, episode
+        self.seed = environment_seed(study_seed, episode)
+        declared = env.world.declared
+        noise_key = [study_seed, episode, crc32(declared.id.encode())]
+        self.noise = np.random.default_rng(noise_key)
+        frozen = has_initial_state(declared, study_seed, episode)
+        self._options = {"initial_state": episode} if frozen else {}
+        self.info: dict[str, Any] = {"success": False, "furthest_stage": NO_STAGE}
+        self.initial_state_sha256 = ""
+        self._trajectory = hashlib.sha256()
+        self.latencies: list[float] = []
+        self.actions: list[np.ndarray] = []
+        self.finished = False
+        self.error = self.policy_fault = ""
+
+    def begin(self, agent: Agent, row: int) -> None:
+        """Reset the environment and make the agent ready for it."""
+        with self.accounting():
+            goal = goal_image(self.env, self.seed, self._options) if agent.wants_goal else None
+            observation, self.info = self.env.reset(seed=self.seed, options=self._options)
+            self.task = TaskInput(self.info["instruction"], goal)
+            self.initial_state_sha256 = self.env.world.state_sha256()
+            self._trajectory.update(bytes.fromhex(self.initial_state_sha256))
+            self.history = History(agent.window, observation)
+            agent.begin(row, self.env, self.seed)
+
+    def execute(self, actions: np.ndarray) -> None:
+        """Take the actions (n, A) one after the other until the episode ends."""
+        with self.accounting():
+            for action in actions:
+                if not np.isfinite(action).all():
+                    self.policy_fault = f"its action {len(self.actions)} is not finite"
+                    self.finished = True
+                    return
+                self.actions.append(action)
+                observation, _, terminated, truncated, self.info = self.env.step(action)
+                self.env.world.require_stable()
+                self._trajectory.update(bytes.fromhex(self.env.world.state_sha256()))
+                self.history.add(observation)
+                if terminated or truncated:
+                    self.finished = True
+                    return
+
+    @contextmanager
+    def accounting(self) -> Iterator[None]:
+        """An infrastructure error inside ends the episode and is noted."""
+        try:
+            yield
+        except INFRASTRUCTURE_ERRORS as error:
+            self.fail(error)
+
+    def fail(self, error: Exception) -> None:
+        """End the episode, which then counts neither as success nor as failure."""
+        self.error = f"{type(error).__name__}: {error}"
+        self.finished = True
+
+    def record(self) -> EpisodeRecord:
+        """What happened; whose policy it was is for the caller to say."""
+        success = bool(self.info["success"]) and not self.error
+        return replace(
+            blank_record(self.env.world.declared, self.episode, self.seed),
+            initial_state_sha256=self.initial_state_sha256,
+            success_once=success,
+            success_at_end=success,
+            steps=len(self.actions),
+            furthest_stage=self.info["furthest_stage"],
+            latency_ms_p50=float(np.median(self.latencies)) if self.latencies else 0.0,
+            action_jerk=_jerk(np.array(self.actions)),
+            error=self.error,
+            suite=self.env.suite,
+            level=self.env.level,
+            trajectory_sha256=self._trajectory.hexdigest(),
+            policy_fault=self.policy_fault,
+        )
+
+
+def blank_record(declared: Environment, episode: int, seed: int) -> EpisodeRecord:
+    """An episode of which nothing is known but its number."""
+    return EpisodeRecord(
+        env_id=declared.id,
+        embodiment=declared.embodiment.name,
+        task=declared.task.name,
+        policy="",
+        head="",
+        demos=0,
+        draw=0,
+        train_seed=0,
+        episode=episode,
+        env_seed=seed,
+        initial_state_sha256="",
+        success_once=False,
+        success_at_end=False,
+        steps=0,
+        furthest_stage=NO_STAGE,
+        latency_ms_p50=0.0,
+        action_jerk=0.0,
+        error="",
+    )
+
+
+def _ask_and_execute(
+    agent: Agent, slots: Sequence[tuple[int, _Slot]], env: OctoBenchEnvironment
+) -> None:
+    """One query for all episodes that run, and the steps that its answers are good for."""
+    running = [(row, slot) for row, slot in slots if not slot.finished]
+    if not running:
+        return
+    started = time.perf_counter()
+    try:
+        chunk = agent.act(*_batch(running, agent, env))
+    except INFRASTRUCTURE_ERRORS as error:
+        # Whose it was is not known; each is tried again alone.
+        for _, slot in running:
+            slot.fail(error)
+        return
+    latency = 1e3 * (time.perf_counter() - started)
+    for row, slot in running:
+        slot.latencies.append(latency)
+        slot.execute(chunk[row, : agent.execute])
+
+
+def _jerk(actions: np.ndarray) -> float:
+    """Mean length of the second difference of the translation in `actions` (T, A)."""
+    if len(actions) < 3:
+        return 0.0
+    return float(np.linalg.norm(np.diff(actions[:, :3], n=2, axis=0), axis=1).mean())
+
+
+def _batch(
+    running: Sequence[tuple[int, _Slot]], agent: Agent, env: OctoBenchEnvironment
+) -> tuple[dict[str, np.ndarray], list[TaskInput], np.ndarray]:
+    """The arguments of `Agent.act`: rows without an episode are zeros and no task."""
+    observations = {
+        key: np.zeros((SLOTS, agent.window, *space.shape), space.dtype)
+        for key, space in env.observation_space.spaces.items()
+    }
+    observations[PAD_MASK] = np.zeros((SLOTS, agent.window), bool)
+    noise = np.zeros((SLOTS, *agent.noise_shape), np.float32)
+    tasks = [TaskInput()] * SLOTS
+    for row, slot in running:
+        tasks[row] = slot.task
+        noise[row] = slot.noise.standard_normal(agent.noise_shape, dtype=np.float32)
+        for key, values in slot.history.stacked().items():
+            observations[key][row] = values
+    return observations, tasks, noise

@@ -1,0 +1,175 @@
+"""Shares of an evaluation: episodes that one process rolls out together.
+
+What an infrastructure error breaks off, or a process that dies or hangs leaves undone, is tried
+again, alone in a fresh environment, and recorded as an error if it fails `ATTEMPTS` times. It is
+never a failed episode, costs the other episodes nothing, and does not change its own record.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass, field, replace
+from functools import lru_cache
+
+from octo_bench.agents.inference import DEFAULT, Inference
+from octo_bench.agents.loading import load_agent
+from octo_bench.agents.protocol import Agent
+from octo_bench.definitions import environment
+from octo_bench.evaluation.episodes import (
+    INFRASTRUCTURE_ERRORS,
+    SLOTS,
+    blank_record,
+    roll_out_by_queries,
+    use_one_thread,
+)
+from octo_bench.evaluation.records import EpisodeRecord, Labels
+from octo_bench.evaluation.workers import Death, work
+from octo_bench.simulation.environment import OctoBenchEnvironment
+from octo_bench.simulation.initial_states import environment_seed
+
+ATTEMPTS = 3
+_AGENTS = 4
+
+
+@dataclass(frozen=True)
+class Share:
+    """Episodes of one policy in one environment, rolled out by one process.
+
+    Attributes:
+        policy: as `load_agent` takes it.
+        env_id: the full id.
+        numbers: of the episodes.
+        suite, level: the perturbation, "" and 0 for none.
+        labels: what the records say about the policy besides its name.
+        attempts: how often they were begun before.
+    """
+
+    policy: str
+    env_id: str
+    numbers: tuple[int, ...]
+    study_seed: int = 0
+    suite: str = ""
+    level: int = 0
+    inference: Inference = DEFAULT
+    labels: Labels = field(default_factory=Labels)
+    attempts: int = 0
+
+    def split(self, episodes: int) -> list[Share]:
+        """Shares of at most so many episodes, in order."""
+        starts = range(0, len(self.numbers), episodes)
+        return [replace(self, numbers=self.numbers[start : start + episodes]) for start in starts]
+
+    def named(self, record: EpisodeRecord, attempts: int) -> EpisodeRecord:
+        """The record, saying whose it is and how often it was begun."""
+        return replace(
+            record,
+            policy=self.policy,
+            inference=self.inference.description,
+            attempts=attempts,
+            **asdict(self.labels),
+        )
+
+    def lost(self, episode: int, reason: str) -> EpisodeRecord:
+        """The record of an episode whose process died again and again."""
+        seed = environment_seed(self.study_seed, episode)
+        blank = blank_record(environment(self.env_id), episode, seed)
+        known = replace(blank, error=reason, suite=self.suite, level=self.level)
+        return self.named(known, self.attempts)
+
+
+def roll_shares(
+    shares: deque[Share], workers: int, *, isolated: bool = False
+) -> Iterator[list[EpisodeRecord]]:
+    """The records of all shares as they finish, from here or from processes of their own.
+
+    What a process leaves undone when it dies is tried again an episode at a time, so that one
+    that kills its process takes no other one along. Closing the iterator ends the processes.
+
+    Args:
+        shares: taken from the left; the caller may add to them while it iterates.
+        workers: processes at the same time; with one, it is this one.
+        isolated: work in another process even if it is only one, so that this one outlives it.
+
+    Raises:
+        OctoBenchError, RuntimeError: what a share in another process raised.
+    """
+    if workers == 1 and not isolated:
+        while shares:
+            yield from filter(None, roll_share(shares.popleft()))
+        return
+    done: set[tuple[Share, int]] = set()
+    with closing(work(roll_share, shares, workers)) as everything:
+        for share, news in everything:
+            asked = replace(share, numbers=(), attempts=0)
+            if not isinstance(news, Death):
+                done.update((asked, record.episode) for record in news)
+                if news:
+                    yield news
+                continue
+            again = replace(share, attempts=share.attempts + 1)
+            undone = [number for number in share.numbers if (asked, number) not in done]
+            if again.attempts < ATTEMPTS:
+                shares.extend(replace(again, numbers=(number,)) for number in undone)
+            else:
+                yield [again.lost(number, news.reason) for number in undone]
+
+
+def roll_share(share: Share) -> Iterator[list[EpisodeRecord]]:
+    """The records of a share, after each query of the policy those that it finished, or none.
+
+    This process rolls them out.
+    """
+    use_one_thread()
+    agent = _agent(share.policy, share.env_id, share.inference)
+    attempts = dict.fromkeys(share.numbers, share.attempts)
+    waiting = list(share.numbers)
+    together = share.numbers
+    while waiting:
+        environments = _environments(share, agent.wants_images, min(SLOTS, len(together)))
+        broken = False
+        for records in roll_out_by_queries(agent, environments, together, share.study_seed):
+            finished = []
+            for record in records:
+                attempts[record.episode] += 1
+                broken = broken or bool(record.error)
+                if not record.error or attempts[record.episode] >= ATTEMPTS:
+                    waiting.remove(record.episode)
+                    finished.append(share.named(record, attempts[record.episode]))
+            yield finished
+        if broken:
+            _discard_environments()
+        together = tuple(waiting[:1])
+
+
+def forget_agents() -> None:
+    """Load policies anew: a folder can hold other weights than it did."""
+    _agent.cache_clear()
+
+
+_ENVIRONMENTS: dict[tuple[str, bool, str, int], list[OctoBenchEnvironment]] = {}
+
+
+def _environments(share: Share, images: bool, count: int) -> list[OctoBenchEnvironment]:
+    """`count` environments of this process, kept: building one takes a second."""
+    kept = _ENVIRONMENTS.setdefault((share.env_id, images, share.suite, share.level), [])
+    while len(kept) < count:
+        kept.append(
+            OctoBenchEnvironment(share.env_id, images=images, suite=share.suite, level=share.level)
+        )
+    return kept[:count]
+
+
+def _discard_environments() -> None:
+    """Forget what is kept: what is needed next is built anew."""
+    for env in [env for kept in _ENVIRONMENTS.values() for env in kept]:
+        with suppress(*INFRASTRUCTURE_ERRORS):
+            env.close()
+    _ENVIRONMENTS.clear()
+
+
+@lru_cache(maxsize=_AGENTS)
+def _agent(policy: str, env_id: str, inference: Inference) -> Agent:
+    """The agent of a share, kept for the next ones; see `forget_agents`."""
+    return load_agent(policy, environment(env_id), inference)

@@ -1,0 +1,226 @@
+"""Running one recorded episode again, and whether it comes out the same."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from octo_bench.agents.inference import described
+from octo_bench.errors import BadFile, BadRecords, OctoBenchError, UnknownName
+from octo_bench.evaluation.provenance import versions
+from octo_bench.evaluation.records import EpisodeRecord, read_provenance
+from octo_bench.paths import results_root
+from octo_bench.studies.artifacts import RECORDS, RESULT, read_result
+from octo_bench.studies.study import FILE
+
+CHOICES = (
+    "env_id",
+    "policy",
+    "head",
+    "demos",
+    "draw",
+    "train_seed",
+    "suite",
+    "level",
+    "inference",
+)
+"""Columns that tell the episodes of one number apart."""
+
+_START = "initial_state_sha256"
+_TRAJECTORY = "trajectory_sha256"
+SAID = {True: "the same", False: "DIFFERS", None: "not recorded"}
+_OUTCOME = ("success_once", "steps", "furthest_stage", "policy_fault", "error")
+
+
+@dataclass(frozen=True)
+class Replay:
+    """An episode as it was recorded, and as it came out now."""
+
+    recorded: EpisodeRecord
+    again: EpisodeRecord
+
+    @property
+    def agreement(self) -> dict[str, bool | None]:
+        """Whether the start, all states, and the end are the same; None where it is not recorded.
+
+        The keys name the columns that were compared, for people.
+        """
+        trajectory = self._same(_TRAJECTORY) if self.recorded.trajectory_sha256 else None
+        return {
+            _START: self._same(_START),
+            _TRAJECTORY: trajectory,
+            "outcome": self._same(*_OUTCOME),
+        }
+
+    @property
+    def matches(self) -> bool:
+        """Whether all that is recorded is the same."""
+        return False not in self.agreement.values()
+
+    def _same(self, *columns: str) -> bool:
+        return all(getattr(self.recorded, c) == getattr(self.again, c) for c in columns)
+
+
+def find_records(where: str) -> Path:
+    """The file of records that `where` means: itself, a folder with one, or a study's name.
+
+    Raises:
+        UnknownName: when nothing is there; the nearest studies are offered.
+        BadFile: for a study that has not been run.
+    """
+    if where.endswith(".parquet"):
+        return Path(where)
+    for folder in (Path(where), results_root() / where):
+        if (folder / RECORDS).is_file():
+            return folder / RECORDS
+        if (folder / FILE).is_file():
+            problem = "the study has no records yet"
+            raise BadFile(folder, problem, f"make them with `octo-bench reproduce {where}`")
+    known = [found.parent.name for found in results_root().glob(f"*/{RECORDS}")]
+    raise UnknownName("study or file of records", where, known)
+
+
+def choose(
+    records: Sequence[EpisodeRecord], episode: int, wanted: Mapping[str, object], path: Path
+) -> EpisodeRecord:
+    """The one record of an episode.
+
+    Args:
+        records: of `path`.
+        episode: its number.
+        wanted: values of columns of `CHOICES`; None for any.
+
+    Raises:
+        BadRecords: when there is no such episode.
+        OctoBenchError: when there are several; lists what to choose between.
+    """
+    found = [record for record in records if record.episode == episode]
+    if not found:
+        numbers = [record.episode for record in records]
+        mend = f"choose one from {min(numbers)} to {max(numbers)}"
+        raise BadRecords(path, f"has no episode {episode}", mend)
+    for column, value in wanted.items():
+        if value is None:
+            continue
+        known = _values(found, column)
+        found = [record for record in found if getattr(record, column) == value]
+        if not found:
+            problem = f"has no episode {episode} with {option(column)} {value}"
+            raise BadRecords(path, problem, f"choose {option(column)} from {_listed(known)}")
+    if len(found) == 1:
+        return found[0]
+    several = {column: _values(found, column) for column in CHOICES}
+    choices = [
+        f"{option(column)} ({_listed(values)})"
+        for column, values in several.items()
+        if len(values) > 1
+    ]
+    if not choices:
+        raise BadRecords(path, f"has episode {episode} more than once", "make it anew")
+    raise OctoBenchError(
+        f"{path} has {len(found)} episodes of number {episode}; choose one by {', '.join(choices)}"
+    )
+
+
+def option(column: str) -> str:
+    """The option of the command line that chooses by a column."""
+    return "--env" if column == "env_id" else f"--{column.replace('_', '-')}"
+
+
+def policy_of(record: EpisodeRecord, path: Path) -> str:
+    """What to load the policy of a record from: its own name, or the study's fine-tuned folder.
+
+    Args:
+        record: of `path`.
+        path: the study's records, or those of one of its cells.
+
+    Raises:
+        BadFile: when the fine-tuned policy is not there; tells how to get it.
+    """
+    if not record.demos:
+        return record.policy
+    folder = path.parent / "policy"  # of a cell, beside its records
+    if not folder.is_dir():
+        folder = _cell_policy(record, path)
+    if not (folder / "config.json").is_file():
+        study = path.parent
+        declared = study.name if study.parent == results_root() else study
+        named = declared if (study / FILE).is_file() else f"STUDY --out {study}"
+        raise BadFile(
+            folder,
+            f"the policy that was fine-tuned on {record.demos} demonstrations is not here",
+            f"make it with `octo-bench reproduce {named}`",
+        )
+    return str(folder)
+
+
+def replay(record: EpisodeRecord, policy: str, out: Path) -> Replay:
+    """Roll out the episode of a record again with `policy` and write a film of it to `out`.
+
+    Raises:
+        OctoBenchError: when the policy or the environment cannot be had, or for another kind of
+            file.
+    """
+    from octo_bench.evaluation.films import watch
+    from octo_bench.simulation.initial_states import study_seed_of
+
+    again = watch(
+        policy,
+        record.env_id,
+        record.episode,
+        out,
+        study_seed_of(record.env_seed, record.episode),
+        record.suite,
+        record.level,
+        described(record.inference),
+    )
+    return Replay(record, again)
+
+
+def outcome(record: EpisodeRecord) -> str:
+    """How an episode ended, for people."""
+    if record.error:
+        return f"an infrastructure error after {record.steps} steps ({record.error})"
+    if record.success_once:
+        return f"success after {record.steps} steps"
+    fault = f" ({record.policy_fault})" if record.policy_fault else ""
+    return f"failure after {record.steps} steps, got as far as '{record.furthest_stage}'{fault}"
+
+
+def other_versions(path: Path) -> list[str]:
+    """Which versions the records of `path` were measured with that are others here, for people."""
+    provenance = read_provenance(path)
+    measured = provenance.versions if provenance else {}
+    here = versions()
+    return [
+        f"{name} {version}, here {here.get(name, 'none')}"
+        for name, version in measured.items()
+        if version != here.get(name)
+    ]
+
+
+def _cell_policy(record: EpisodeRecord, path: Path) -> Path:
+    """Where the study beside the records has kept the policy of the record's cell."""
+    if not (path.parent / RESULT).is_file():
+        raise BadFile(
+            path,
+            f"does not lie in its study's folder, where the policy that was fine-tuned on "
+            f"{record.demos} demonstrations is",
+            "name the study instead",
+        )
+    for cell in read_result(path.parent)["cells"]:
+        if all(cell[key] == getattr(record, key) for key in _CELL):
+            return path.parent / "cells" / cell["key"][:16] / "policy"
+    raise BadFile(path.parent / RESULT, "lists no cell of this episode", "run the study again")
+
+
+_CELL = ("policy", "env_id", "demos", "draw", "train_seed")
+
+
+def _values(records: Sequence[EpisodeRecord], column: str) -> list[object]:
+    return list(dict.fromkeys(getattr(record, column) for record in records))
+
+
+def _listed(values: Sequence[object]) -> str:
+    return ", ".join(str(value) or '""' for value in values)

@@ -1,0 +1,190 @@
+"""What records depend on, kept with them; and files that are no records."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+import pyarrow
+import pyarrow.parquet
+import pytest
+
+from octo_bench.cli import run
+from octo_bench.errors import BadRecords
+from octo_bench.evaluation import provenance
+from octo_bench.evaluation.provenance import FORMAT, Provenance, provenance_of, versions
+from octo_bench.evaluation.records import (
+    EpisodeRecord,
+    read_provenance,
+    read_records,
+    write_records,
+)
+from octo_bench.paths import results_root
+
+LIFT, STACK = "octo_bench/Lift-Panda-v0", "octo_bench/Stack-Panda-v0"
+
+
+def record(episode: int = 0, **more: object) -> EpisodeRecord:
+    values = {
+        "env_id": LIFT,
+        "embodiment": "Panda",
+        "task": "Lift",
+        "policy": "octo-tiny",
+        "head": "diffusion",
+        "demos": 0,
+        "draw": 0,
+        "train_seed": 0,
+        "env_seed": 100_000_000 + episode,
+        "initial_state_sha256": f"{episode:064x}",
+        "success_once": True,
+        "success_at_end": True,
+        "steps": 40,
+        "furthest_stage": "success",
+        "latency_ms_p50": 3.0,
+        "action_jerk": 0.2,
+        "error": "",
+    }
+    return EpisodeRecord(episode=episode, **{**values, **more})
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A file of three records with provenance."""
+    path = tmp_path / "episodes.parquet"
+    records = [record(number) for number in range(3)]
+    write_records(records, path, provenance_of(records, 7))
+    return path
+
+
+def test_evaluating_keeps_what_the_records_depend_on(tmp_path: Path) -> None:
+    out = tmp_path / "episodes.parquet"
+    options = ["--episodes", "1", "--seed", "3", "--suite", "lighting", "--level", "2"]
+    assert run(["evaluate", "random", "Lift-Panda", *options, "--out", str(out)]) == 0
+    kept = read_provenance(out)
+    assert kept == provenance_of(read_records(out), 3)
+    assert (kept.study_seed, kept.format) == (3, FORMAT)
+    assert set(kept.definitions) == {LIFT, "lighting, level 2"}
+    needed = {"octo-bench", "mujoco", "robosuite", "numpy", "torch", "numba", "renderer"}
+    assert needed <= set(kept.versions)
+
+
+def test_the_definitions_of_each_environment_and_level_count(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    records = [record(0), record(1, env_id=STACK), record(2, suite="lighting", level=1)]
+    before = provenance_of(records, 0)
+    original = provenance.environment
+
+    def with_another_camera(env_id: str):
+        declared = original(env_id)
+        camera = dataclasses.replace(declared.task.primary_camera, fovy=1.0)
+        task = dataclasses.replace(declared.task, primary_camera=camera)
+        return dataclasses.replace(declared, task=task) if env_id == STACK else declared
+
+    monkeypatch.setattr(provenance, "environment", with_another_camera)
+    after = provenance_of(records, 0)
+    changed = {
+        name for name in before.definitions if before.definitions[name] != after.definitions[name]
+    }
+    assert changed == {STACK}
+    assert len(set(before.definitions.values())) == 3
+
+
+def test_the_renderer_is_named() -> None:
+    assert "Mesa" in versions()["renderer"] or "NVIDIA" in versions()["renderer"]
+
+
+def test_files_of_before_have_none(path: Path) -> None:
+    write_records(read_records(path), path, None)
+    assert read_provenance(path) is None
+    older = pyarrow.parquet.read_table(path).drop_columns(
+        ["trajectory_sha256", "attempts", "policy_fault"]
+    )
+    pyarrow.parquet.write_table(older, path)
+    again = read_records(path)[0]
+    assert (again.trajectory_sha256, again.attempts, again.policy_fault) == ("", 1, "")
+    shipped = results_root() / "quick" / "episodes.parquet"
+    assert len(read_records(shipped)) == 250
+
+
+def test_reading_gives_what_was_written(path: Path) -> None:
+    assert read_provenance(path) == provenance_of(read_records(path), 7)
+    assert Provenance.from_json(read_provenance(path).to_json()) == read_provenance(path)
+
+
+@pytest.mark.parametrize(
+    ("change", "problem"),
+    [
+        (lambda kept: {**kept, "format": FORMAT + 1}, "of format 2, and this octo-bench knows"),
+        (lambda kept: {"format": 1}, "'definitions' is missing"),
+        (lambda kept: [], "no format is named"),
+    ],
+)
+def test_provenance_of_another_kind_is_refused(
+    path: Path, change: Callable[[dict], object], problem: str
+) -> None:
+    table = pyarrow.parquet.read_table(path)
+    kept = json.loads(table.schema.metadata[b"octo_bench"])
+    changed = table.replace_schema_metadata({"octo_bench": json.dumps(change(kept))})
+    pyarrow.parquet.write_table(changed, path)
+    with pytest.raises(BadRecords, match=rf"episodes\.parquet: .*{problem}") as refused:
+        read_provenance(path)
+    assert "\n" not in str(refused.value)
+
+
+def test_a_file_without_content_or_episodes_is_told_in_one_line(path: Path) -> None:
+    write_records([], path, None)
+    with pytest.raises(BadRecords, match=r"episodes\.parquet: has no episodes; make it anew"):
+        read_records(path)
+    path.write_bytes(b"")
+    for read in (read_records, read_provenance):
+        with pytest.raises(BadRecords, match=r"episodes\.parquet: is empty; make it anew"):
+            read(path)
+    path.unlink()
+    for read in (read_records, read_provenance):
+        with pytest.raises(BadRecords, match=r"episodes\.parquet: no such file; make it with"):
+            read(path)
+    path.mkdir()
+    with pytest.raises(BadRecords, match="no such file"):
+        read_records(path)
+
+
+def test_a_foreign_file_is_told_in_one_line(path: Path) -> None:
+    table = pyarrow.parquet.read_table(path)
+    steps = table.schema.get_field_index("steps")
+    for column, problem in (
+        (pyarrow.array(["many", "few", "none"]), "has a column of another type"),
+        (pyarrow.array([1, None, 3]), "has empty places in column 'steps'"),
+    ):
+        pyarrow.parquet.write_table(table.set_column(steps, "steps", column), path)
+        with pytest.raises(BadRecords, match=problem) as refused:
+            read_records(path)
+        assert len(str(refused.value).splitlines()) == 1
+    pyarrow.parquet.write_table(pyarrow.table({"action": [1.0]}), path)
+    with pytest.raises(BadRecords, match="has no column 'env_id'"):
+        read_records(path)
+    assert read_provenance(path) is None
+
+
+def test_a_truncated_or_damaged_file_is_never_a_traceback(path: Path) -> None:
+    records, whole = read_records(path), path.read_bytes()
+    for length in range(1, len(whole), len(whole) // 60):
+        path.write_bytes(whole[:length])
+        for read in (read_records, read_provenance):
+            with pytest.raises(BadRecords, match="is no readable Parquet file"):
+                read(path)
+    generator = np.random.default_rng(0)
+    for _ in range(300):
+        damaged = bytearray(whole)
+        damaged[generator.integers(len(damaged))] ^= 1 << generator.integers(8)
+        path.write_bytes(damaged)
+        try:
+            assert read_records(path) == records  # some bits say nothing
+        except BadRecords as refused:
+            assert len(str(refused).splitlines()) == 1
+        with suppress(BadRecords):
+            read_provenance(path)
