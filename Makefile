@@ -7,13 +7,13 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: reproduce test lint system
+.PHONY: reproduce test lint system browser
 .DELETE_ON_ERROR:
 
 reproduce: $(INSTALLED)
 	$(BIN)/octo-bench reproduce quick --workers $(WORKERS)
 
-test: lint
+test: lint browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
 
 lint: $(INSTALLED)
@@ -47,3 +47,11 @@ system:
 	apt-get update -qq && \
 	DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends $$missing; \
 	else echo "missing system packages; run: sudo apt-get install$$missing" >&2; fi
+
+# The report's page is tested in Chromium; without one those tests are skipped, and say so.
+browser:
+	@if command -v chromium >/dev/null || command -v google-chrome >/dev/null; then :; \
+	elif [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	apt-get update -qq && \
+	DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium; \
+	else echo "no Chromium for the tests of the page; run: sudo apt-get install chromium" >&2; fi

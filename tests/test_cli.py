@@ -27,7 +27,8 @@ def mistake(capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
 
 COMMANDS = (
     *("envs", "policies", "collect", "demonstrators", "pretrain", "finetune", "evaluate", "watch"),
-    *("convert", "speed", "freeze", "verify", "reproduce"),
+    *("convert", "speed", "compare", "regress", "bisect", "freeze", "verify", "reproduce"),
+    *("report", "replay", "calibrate"),
 )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
-from typing import Literal
+from typing import Literal, get_args
 
 from octo_bench.errors import BadInference
 
@@ -82,6 +82,8 @@ class Inference:
 
 DEFAULT = Inference()
 
+_WORDS = {"precision": get_args(Precision), "task": get_args(TaskMode)}
+
 
 def described(description: str) -> Inference:
     """The options that `Inference.description` gave `description` for.
@@ -95,7 +97,9 @@ def described(description: str) -> Inference:
         name, equals, value = option.partition("=")
         if name not in types or (types[name] is bool) == bool(equals):
             raise BadInference(f"'{option}' is no option of inference; known: {', '.join(types)}")
-        if types[name] is str:
+        if name in _WORDS:
+            if value not in _WORDS[name]:
+                raise BadInference(f"'{option}' is unknown; use one of {', '.join(_WORDS[name])}")
             chosen[name] = value
         elif not equals:
             chosen[name] = True

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 
 import typer
 
-from octo_bench.cli import environments, evaluation, policies, studies
+from octo_bench.cli import comparison, environments, evaluation, policies, studies
 from octo_bench.cli.exits import INTERRUPTED
 from octo_bench.errors import OctoBenchError
 
@@ -32,9 +32,15 @@ for _command in (
     evaluation.evaluate,
     evaluation.watch,
     evaluation.speed,
+    comparison.compare,
+    comparison.regress,
+    comparison.bisect,
     environments.freeze,
     environments.verify,
     studies.reproduce,
+    studies.report,
+    studies.replay,
+    studies.calibrate,
 ):
     app.command()(_command)
 

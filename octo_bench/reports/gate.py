@@ -1,0 +1,178 @@
+"""What the gate says, for people, for programs and as lines of a log."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from octo_bench.evaluation.comparison import outcome
+from octo_bench.evaluation.golden import GoldenCheck
+from octo_bench.evaluation.matching import Pair
+from octo_bench.evaluation.records import EpisodeRecord
+from octo_bench.evaluation.regression import PlaceVerdict, Regression, pairs_if_same
+from octo_bench.reports.wording import counted, percent, points, points_between
+from octo_bench.statistics.sequential import Verdict
+
+
+def say_golden(check: GoldenCheck) -> str:
+    """What the golden answers came to, and what that does not mean."""
+    if check.obstacle:
+        return f"Golden answers: cannot be asked for, {check.obstacle}."
+    files = ", from the same files bit for bit" if check.same_files else ""
+    found = (
+        f"Golden answers: {check.agreeing} of {check.observations} agree within "
+        f"{check.tolerance:g}{files}; the largest difference is {check.largest:.2g}"
+    )
+    return (
+        f"{found}."
+        if check.agrees
+        else f"{found}. It acts differently; worse or not, episodes tell."
+    )
+
+
+def say_verdict(regression: Regression) -> str:
+    """The verdict, what it means, and what it cost."""
+    margin = f"{100 * regression.design.margin:g} points"
+    worse = [str(p.place) for p in regression.places if p.progress.verdict is Verdict.WORSE]
+    match regression.verdict:
+        case Verdict.WORSE:
+            meaning = f"the success rate fell in {', '.join(worse)}"
+        case Verdict.NO_WORSE:
+            meaning = f"a loss of {margin} is ruled out"
+        case _:
+            meaning = f"neither a loss nor that it is below {margin} is shown; {_mend(regression)}"
+    cost = f"{counted(regression.pairs, 'pair')} of episodes, {regression.seconds:.0f} s"
+    return f"{regression.verdict.upper()}: {meaning} ({cost})."
+
+
+def _mend(regression: Regression) -> str:
+    """What would help to tell."""
+    short = [
+        (place, least)
+        for place in regression.places
+        if (least := pairs_if_same(place.progress.design)) > place.progress.pairs
+    ]
+    if short:
+        place, least = short[0]
+        return (
+            f"even a policy that does the very same needs {least} pairs in {place.place}, "
+            f"and there were {place.progress.pairs}: use more of the baseline's episodes, and a "
+            "--budget for them"
+        )
+    return "more of the baseline's episodes, a larger --budget or a larger --margin may tell"
+
+
+INTERVALS = (
+    "The intervals hold for all differences at once, whenever one stops; the verdict, about no "
+    "loss and the margin alone, can come before they show it."
+)
+
+
+def gate_rows(regression: Regression) -> list[dict[str, object]]:
+    """A row for each environment."""
+    return [
+        {
+            "environment": str(each.place),
+            "verdict": str(each.progress.verdict),
+            "pairs": each.progress.pairs,
+            "baseline": percent(each.progress.counts.rate_a),
+            "new": percent(each.progress.counts.rate_b),
+            "difference": points(each.progress.counts.difference) if each.pairs else "-",
+            "95 % interval": points_between(each.interval),
+            "lost": each.progress.counts.only_a,
+            "won": each.progress.counts.only_b,
+            "same course": each.same_courses,
+            "errors": each.errors,
+        }
+        for each in regression.places
+    ]
+
+
+def flip_lines(flips: Sequence[Pair]) -> list[str]:
+    """The episodes that came out differently, a line each."""
+    return [
+        f"{old.env_id}{_suite(old)} episode {old.episode}: {outcome(old)} -> {outcome(new)}"
+        for old, new in flips
+    ]
+
+
+def gate_json(
+    regression: Regression, golden: GoldenCheck | None, films: Sequence[Path] = ()
+) -> dict[str, Any]:
+    """All of it, for programs; rates and differences in [-1, 1]."""
+    design = regression.design
+    return {
+        "verdict": str(regression.verdict),
+        "policy": regression.policy,
+        "baseline": regression.baseline,
+        "margin": design.margin,
+        "alpha": design.alpha,
+        "beta": design.beta,
+        "budget": design.budget,
+        "pairs": regression.pairs,
+        "episodes": len(regression.records),
+        "errors": regression.errors,
+        "seconds": round(regression.seconds, 1),
+        "golden": None if golden is None else golden_json(golden),
+        "environments": [_place_json(each) for each in regression.places],
+        "flips": [
+            {
+                "env_id": old.env_id,
+                "suite": old.suite,
+                "level": old.level,
+                "episode": old.episode,
+                "baseline": _episode_json(old),
+                "new": _episode_json(new),
+            }
+            for old, new in regression.flips
+        ],
+        "films": [str(film) for film in films],
+    }
+
+
+def golden_json(check: GoldenCheck) -> dict[str, Any]:
+    """The check of golden answers, for programs."""
+    return {
+        "agrees": check.agrees,
+        "observations": check.observations,
+        "agreeing": check.agreeing,
+        "largest_difference": None if check.obstacle else check.largest,
+        "tolerance": check.tolerance,
+        "same_files": check.same_files,
+        "obstacle": check.obstacle,
+    }
+
+
+def _place_json(verdict: PlaceVerdict) -> dict[str, Any]:
+    counts, interval = verdict.progress.counts, verdict.interval
+    return {
+        "env_id": verdict.place.env_id,
+        "suite": verdict.place.suite,
+        "level": verdict.place.level,
+        "verdict": str(verdict.progress.verdict),
+        "pairs": counts.pairs,
+        "both": counts.both,
+        "only_baseline": counts.only_a,
+        "only_new": counts.only_b,
+        "neither": counts.neither,
+        "difference": counts.difference if counts.pairs else None,
+        "low": interval.low,
+        "high": interval.high,
+        "evidence_worse": verdict.progress.evidence_worse,
+        "evidence_no_worse": verdict.progress.evidence_no_worse,
+        "same_courses": verdict.same_courses,
+        "errors": verdict.errors,
+    }
+
+
+def _episode_json(record: EpisodeRecord) -> dict[str, Any]:
+    return {
+        "success": record.success_once,
+        "steps": record.steps,
+        "furthest_stage": record.furthest_stage,
+    }
+
+
+def _suite(record: EpisodeRecord) -> str:
+    return f" ({record.suite} {record.level})" if record.suite else ""

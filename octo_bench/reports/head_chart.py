@@ -1,0 +1,66 @@
+"""The differences of action heads, as a figure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from markupsafe import Markup
+
+from octo_bench.reports.head_comparison import HeadPair
+from octo_bench.reports.svg import Chart, element, joined, line, text
+from octo_bench.reports.wording import demonstrations, environment_name, points, points_between
+
+_WIDTH = 400.0
+_MARGIN = 20.0  # beside the axis
+_TOP = 30.0
+_ROW = 54.0
+
+
+def heads(pairs: Sequence[HeadPair]) -> tuple[Chart, ...]:
+    """The differences of heads with their intervals, a chart for each two of them."""
+    grouped: dict[tuple[str, str], list[HeadPair]] = {}
+    for pair in pairs:
+        grouped.setdefault((pair.first.name, pair.second.name), []).append(pair)
+    return tuple(_chart(first, second, of_two) for (first, second), of_two in grouped.items())
+
+
+def _chart(first: str, second: str, pairs: Sequence[HeadPair]) -> Chart:
+    intervals = [pair.compared.as_trained for pair in pairs]
+    intervals += [pair.compared.trained_anew for pair in pairs if pair.compared.trained_anew]
+    furthest = max(abs(bound) for each in intervals for bound in (each.low, each.high))
+    reach = min(1.0, 0.1 * (int(10 * furthest) + 1))
+    centre, bottom = _WIDTH / 2, _TOP + _ROW * len(pairs)
+
+    def x(difference: float) -> float:
+        return centre + (centre - _MARGIN) * difference / reach
+
+    parts = []
+    for share in (-1, -0.5, 0, 0.5, 1):
+        at = x(share * reach)
+        label = f"{100 * share * reach:+.0f}" if share else "0"
+        parts.append(line(at, _TOP - 6, at, bottom, "grid" if share else "axis"))
+        parts.append(text(at, _TOP - 12, label, "soft small", "middle"))
+    said = []
+    for row, pair in enumerate(pairs):
+        compared, y = pair.compared, _TOP + _ROW * (row + 0.72)
+        name = f"{environment_name(pair.env_id)}, {demonstrations(pair.demos)}"
+        near = compared.as_trained
+        drawn = [
+            element("title", pair.sentence),
+            line(x(near.low), y, x(near.high), y, "band s1" if pair.rejected else "band plain"),
+        ]
+        if (far := compared.trained_anew) is not None:
+            drawn.append(_whisker(x(far.low), x(far.high), y))
+        dot = "rejected" if pair.rejected else "open"
+        drawn.append(element("circle", cx=x(compared.difference), cy=y, r=5, class_=dot))
+        parts += [text(0, y - 16, name, "halo"), element("g", *drawn)]
+        said.append(f"{name}: {points(compared.difference)}, interval {points_between(near)}")
+    axis = f"success rate of {second} minus that of {first}, in points"
+    parts.append(text(centre, bottom + 20, axis, "soft small", "middle"))
+    title = f"{second} minus {first}"
+    return Chart(title, "; ".join(said), _WIDTH, bottom + 28, joined(parts))
+
+
+def _whisker(low: float, high: float, y: float) -> Markup:
+    caps = [line(at, y - 4, at, y + 4, "whisker plain") for at in (low, high)]
+    return joined([line(low, y, high, y, "whisker plain"), *caps])

@@ -1,0 +1,367 @@
+"""What a study's page shows, computed from its records; the template only prints it.
+
+Episodes that were perturbed in another way, or whose policy was asked in another way, are never
+counted together: each such condition has its own table and figures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import get_args
+
+import numpy as np
+
+from octo_bench.definitions import Stage, environment
+from octo_bench.errors import UnknownName
+from octo_bench.evaluation.records import EpisodeRecord
+from octo_bench.reports.head_comparison import HeadPair, compare_heads
+from octo_bench.reports.table import ReferencePoint, Row, Table, summarise
+from octo_bench.reports.wording import (
+    ALPHA,
+    demonstrations,
+    environment_name,
+    percent,
+    say_agreement,
+)
+from octo_bench.statistics.equivalence import (
+    Agreement,
+    agreement_of,
+    compare_with_published,
+)
+from octo_bench.statistics.hierarchical import TwoLevel, two_level
+from octo_bench.statistics.intervals import Interval
+
+MARGIN = 0.10
+"""How far from a published rate still agrees with it."""
+
+_FAILED_AT_ONCE = "none"
+
+
+@dataclass(frozen=True, order=True)
+class Condition:
+    """How episodes were run: perturbed by a suite's level, or asked in another way."""
+
+    suite: str = ""
+    level: int = 0
+    inference: str = ""
+
+    @property
+    def name(self) -> str:
+        """For headings."""
+        seen = f"{self.suite}, level {self.level}" if self.suite else "nothing perturbed"
+        return f"{seen}; {self.inference.replace(',', ', ')}" if self.inference else seen
+
+
+@dataclass(frozen=True)
+class Against:
+    """A measured rate beside a published one.
+
+    Attributes:
+        remark: what would decide it, or on which side it is.
+        trained_anew: the verdict is on training again, not on the trainings at hand.
+    """
+
+    published: ReferencePoint
+    agreement: Agreement
+    remark: str
+    trained_anew: bool
+
+
+@dataclass(frozen=True)
+class Measured:
+    """A row of the table: one policy in one environment after so many demonstrations.
+
+    Attributes:
+        uncertainty: of the success rate, on both levels; None where too few episodes came to
+            their end for that.
+        against: None where nothing is published.
+        beside: rows of other studies.
+    """
+
+    row: Row
+    uncertainty: TwoLevel | None
+    against: Against | None
+    beside: tuple[Row, ...] = ()
+
+    @property
+    def as_trained(self) -> Interval:
+        """The interval for these trainings, whose only luck is the initial states."""
+        return self.row.interval if self.uncertainty is None else self.uncertainty.as_trained
+
+    @property
+    def trained_anew(self) -> Interval | None:
+        """The interval for the recipe; None if it was trained once."""
+        return None if self.uncertainty is None else self.uncertainty.trained_anew
+
+
+@dataclass(frozen=True)
+class Group:
+    """All rows of one policy in one environment."""
+
+    policy: str
+    head: str
+    env_id: str
+    rows: tuple[Measured, ...]
+
+    @property
+    def name(self) -> str:
+        return f"{self.policy}, {environment_name(self.env_id)}"
+
+
+@dataclass(frozen=True)
+class Funnel:
+    """How far the episodes of a group got.
+
+    Attributes:
+        stages: in order, the last is success.
+        columns: by demonstrations: episodes in all, and how many reached each stage or one
+            beyond.
+        ended: the stage after which most failures ended, "" for none reached, and how many of
+            how many failures; None without failures.
+    """
+
+    policy: str
+    env_id: str
+    stages: tuple[str, ...]
+    columns: tuple[tuple[int, int, tuple[int, ...]], ...]
+    ended: tuple[str, int, int] | None
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """Success rates of one policy after so many demonstrations, by task and arm."""
+
+    policy: str
+    demos: int
+    tasks: tuple[str, ...]
+    arms: tuple[str, ...]
+    cells: Mapping[tuple[str, str], Row]
+
+
+@dataclass(frozen=True)
+class Section:
+    """All that was measured under one condition."""
+
+    condition: Condition
+    groups: tuple[Group, ...]
+    references: Mapping[str, Mapping[int, ReferencePoint]]
+    heads: tuple[HeadPair, ...]
+    heat: tuple[HeatMap, ...]
+    funnels: tuple[Funnel, ...]
+
+    @property
+    def rows(self) -> tuple[Measured, ...]:
+        return tuple(row for group in self.groups for row in group.rows)
+
+    @property
+    def trained_several_times(self) -> bool:
+        """Whether it can say anything of training anew."""
+        return any(row.trained_anew is not None for row in self.rows)
+
+
+def sections_of(records: Sequence[EpisodeRecord], table: Table) -> tuple[Section, ...]:
+    """A section for each condition, the unperturbed one first.
+
+    Args:
+        records: of the whole study.
+        table: of the same study; what it is compared with is taken from there.
+    """
+    minutes = {(r.policy, r.env_id, r.demos): r.training_minutes for r in table.rows}
+    by_condition: dict[Condition, list[EpisodeRecord]] = {}
+    for record in records:
+        by_condition.setdefault(condition_of(record), []).append(record)
+    sections = []
+    for condition, episodes in sorted(by_condition.items()):
+        # What was published, and what other studies measured, was measured unperturbed.
+        comparable = condition == Condition()
+        counted = replace(
+            table,
+            rows=summarise(episodes, minutes),
+            references=table.references if comparable else {},
+            beside=table.beside if comparable else (),
+        )
+        sections.append(_section(condition, episodes, counted))
+    return tuple(sections)
+
+
+def condition_of(record: EpisodeRecord) -> Condition:
+    """The condition that an episode was run under."""
+    return Condition(record.suite, record.level, record.inference)
+
+
+def headline(sections: Sequence[Section]) -> str:
+    """The study's result in two sentences: its longest row of rates, and the verdicts."""
+    section = sections[0]
+    group = max(section.groups, key=lambda group: len(group.rows))
+    ordered = sorted(group.rows, key=lambda measured: measured.row.demos)
+    first, last = ordered[0].row, ordered[-1].row
+    text = (
+        f"{group.policy} succeeds at {environment_name(group.env_id)} in {percent(first.rate)} of "
+        f"the episodes {demonstrations(first.demos)}"
+    )
+    if last is not first:
+        text += f" and in {percent(last.rate)} {demonstrations(last.demos)}"
+    return f"{text}. {_verdicts([each for each in section.rows if each.against])}".strip()
+
+
+def _verdicts(rows: Sequence[Measured]) -> str:
+    """How the rows that stand beside a published rate came out."""
+    if not rows:
+        return ""
+    verdicts = [row.against.agreement for row in rows if row.against is not None]
+    rates = "published rate" if len(verdicts) == 1 else "published rates"
+    if set(verdicts) == {Agreement.CANNOT_TELL}:
+        episodes = max(row.row.episodes for row in rows)
+        which = {1: "the verdict", 2: "both verdicts"}.get(len(rows), f"all {len(rows)} verdicts")
+        still = "is still open" if len(rows) == 1 else "are still open"
+        return f"With {episodes} episodes a row, {which} against the {rates} {still}."
+    plural = {
+        Agreement.AGREES: "agree",
+        Agreement.DIFFERS: "differ",
+        Agreement.CANNOT_TELL: "cannot be told yet",
+    }
+    singular = {
+        Agreement.AGREES: "agrees",
+        Agreement.DIFFERS: "differs",
+        Agreement.CANNOT_TELL: "cannot be told yet",
+    }
+    counts = {kind: verdicts.count(kind) for kind in Agreement}
+    found = [f"{n} {(singular if n == 1 else plural)[kind]}" for kind, n in counts.items() if n]
+    return f"Of {len(verdicts)} {rates}, {_listed(found)}."
+
+
+def _listed(parts: Sequence[str]) -> str:
+    return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def _section(condition: Condition, records: Sequence[EpisodeRecord], table: Table) -> Section:
+    grouped: dict[tuple[str, str, str], list[Row]] = {}
+    for row in table.rows:
+        grouped.setdefault((row.policy, row.head, row.env_id), []).append(row)
+    by_row: dict[tuple, list[EpisodeRecord]] = {}
+    for record in records:
+        key = (record.policy, record.head, record.env_id, record.demos)
+        by_row.setdefault(key, []).append(record)
+    groups = tuple(
+        Group(
+            *key,
+            rows=tuple(_measured(row, by_row[(*key, row.demos)], table) for row in rows),
+        )
+        for key, rows in grouped.items()
+    )
+    return Section(
+        condition=condition,
+        groups=groups,
+        references=table.references,
+        heads=compare_heads(records),
+        heat=_heat_maps(table.rows, {record.env_id: record for record in records}),
+        funnels=tuple(
+            _funnel(group, {r.row.demos: by_row[_key(r.row)] for r in group.rows})
+            for group in groups
+        ),
+    )
+
+
+def _key(row: Row) -> tuple[str, str, str, int]:
+    return row.policy, row.head, row.env_id, row.demos
+
+
+def _measured(row: Row, records: Sequence[EpisodeRecord], table: Table) -> Measured:
+    outcomes, draws = _outcomes(records)
+    reference = table.references.get(row.env_id, {}).get(row.demos)
+    others = (table.counterpart(row, policy) for policy in table.beside_policies())
+    return Measured(
+        row=row,
+        uncertainty=_uncertainty(outcomes, 1 - ALPHA, draws),
+        against=None if reference is None else _against(row, outcomes, draws, reference),
+        beside=tuple(other for other in others if other is not None),
+    )
+
+
+def _outcomes(records: Sequence[EpisodeRecord]) -> tuple[np.ndarray, list[int]]:
+    """Successes by training and initial state, nan where there is none; each training's draw."""
+    trainings = sorted({(record.draw, record.train_seed) for record in records})
+    states = sorted({(record.episode, record.initial_state_sha256) for record in records})
+    outcomes = np.full((len(trainings), len(states)), np.nan)
+    for record in records:
+        if not record.error:
+            training = trainings.index((record.draw, record.train_seed))
+            state = states.index((record.episode, record.initial_state_sha256))
+            outcomes[training, state] = record.success_once
+    return outcomes, [draw for draw, _ in trainings]
+
+
+def _uncertainty(outcomes: np.ndarray, confidence: float, draws: Sequence[int]) -> TwoLevel | None:
+    try:
+        return two_level(outcomes, confidence, draws)
+    except ValueError:  # hardly an episode came to its end
+        return None
+
+
+def _against(
+    row: Row, outcomes: np.ndarray, draws: Sequence[int], published: ReferencePoint
+) -> Against:
+    """The verdict: on the recipe where it was trained several times, else on this training."""
+    rate = published.success_rate
+    inner, outer = (_uncertainty(outcomes, 1 - share, draws) for share in (2 * ALPHA, ALPHA))
+    if inner and outer and inner.trained_anew and outer.trained_anew:
+        agreement = agreement_of(inner.trained_anew, outer.trained_anew, rate, MARGIN)
+        side = "above" if row.rate > rate else "below"
+        remark = {
+            Agreement.CANNOT_TELL: "more trainings would decide",
+            Agreement.AGREES: f"within {100 * MARGIN:.0f} points",
+            Agreement.DIFFERS: f"{side} it by more than {100 * MARGIN:.0f} points",
+        }[agreement]
+        return Against(published, agreement, remark, trained_anew=True)
+    compared = compare_with_published(row.successes, row.episodes, rate, MARGIN, ALPHA)
+    return Against(published, compared.agreement, say_agreement(compared), trained_anew=False)
+
+
+def _heat_maps(rows: Sequence[Row], example: Mapping[str, EpisodeRecord]) -> tuple[HeatMap, ...]:
+    """A map for each policy and number of demonstrations, all with the same tasks and arms."""
+    place = {env_id: (record.task, record.embodiment) for env_id, record in example.items()}
+    tasks = tuple(dict.fromkeys(place[row.env_id][0] for row in rows))
+    arms = tuple(dict.fromkeys(place[row.env_id][1] for row in rows))
+    cells: dict[tuple[str, int], dict[tuple[str, str], Row]] = {}
+    for row in rows:
+        cells.setdefault((row.policy, row.demos), {})[place[row.env_id]] = row
+    return tuple(
+        HeatMap(policy, demos, tasks, arms, of_map) for (policy, demos), of_map in cells.items()
+    )
+
+
+def _funnel(group: Group, records: Mapping[int, Sequence[EpisodeRecord]]) -> Funnel:
+    completed = {
+        demos: [record for record in episodes if not record.error]
+        for demos, episodes in sorted(records.items())
+    }
+    everything = [record for episodes in completed.values() for record in episodes]
+    stages = _stages(group.env_id, everything)
+    columns = []
+    for demos, episodes in completed.items():
+        furthest = [
+            -1 if record.furthest_stage == _FAILED_AT_ONCE else stages.index(record.furthest_stage)
+            for record in episodes
+        ]
+        reached = tuple(sum(far >= stage for far in furthest) for stage in range(len(stages)))
+        columns.append((demos, len(episodes), reached))
+    failures = [record.furthest_stage for record in everything if not record.success_once]
+    ended = None
+    if failures:
+        most = max(dict.fromkeys(failures), key=failures.count)
+        ended = ("" if most == _FAILED_AT_ONCE else most, failures.count(most), len(failures))
+    return Funnel(group.policy, group.env_id, stages, tuple(columns), ended)
+
+
+def _stages(env_id: str, records: Sequence[EpisodeRecord]) -> tuple[str, ...]:
+    """The task's stages, as declared; of a task that is not declared any more, those seen."""
+    seen = {record.furthest_stage for record in records} - {_FAILED_AT_ONCE}
+    try:
+        declared: tuple[str, ...] = environment(env_id).task.stages
+    except UnknownName:
+        declared = ()
+    if seen <= set(declared):
+        return declared
+    known = [*get_args(Stage), *sorted(seen - set(get_args(Stage)))]
+    return tuple(stage for stage in known if stage in seen)

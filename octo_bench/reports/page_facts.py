@@ -1,0 +1,102 @@
+"""How to get a study's numbers again: commands, versions and hashes."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from octo_bench.evaluation.records import EpisodeRecord
+from octo_bench.files import sha256_file
+from octo_bench.paths import results_root
+from octo_bench.reports.wording import duration
+from octo_bench.studies.artifacts import RECORDS, read_result
+from octo_bench.studies.replaying import CHOICES, option
+from octo_bench.studies.study import Study
+
+
+@dataclass(frozen=True)
+class Facts:
+    """What a study was measured with.
+
+    Attributes:
+        commands: that measure it again and make the page.
+        replay: the command that runs the first episode again.
+        machine: name and value.
+        versions: name and value.
+        hashes: SHA-256 by what is hashed.
+        declaration: the text of its `study.toml`.
+    """
+
+    commands: tuple[str, ...]
+    replay: str
+    machine: tuple[tuple[str, str], ...]
+    versions: tuple[tuple[str, str], ...]
+    hashes: tuple[tuple[str, str], ...]
+    declaration: str
+
+
+def facts_of(study: Study, folder: Path, records: Sequence[EpisodeRecord]) -> Facts:
+    """The facts of a study that has run in `folder`, and of its `records`.
+
+    Raises:
+        BadFile: when its `study_result.json` is not there or broken.
+    """
+    result = read_result(folder)
+    machine = result["machine"]
+    hours = result["process_seconds"]
+    versions = dict(result["versions"])
+    sources = versions.pop("octo_bench_sources", "")
+    hashes = {"episodes.parquet": sha256_file(folder / RECORDS)}
+    if sources:
+        hashes["octo_bench's code that decides an episode"] = sources
+    for policy, files in result["policies"].items():
+        hashes |= {f"{policy}/{name}": value for name, value in files.items() if name != "agent"}
+    for name, pool in result["demonstrations"].items():
+        if "sha256" in pool:
+            hashes[name] = pool["sha256"]
+    for cell in result["cells"]:
+        trained = f", draw {cell['draw']}, seed {cell['train_seed']}" if cell["demos"] else ""
+        name = f"cell: {cell['policy']}, {cell['env_id']}, {cell['demos']} demonstrations{trained}"
+        hashes[name] = cell["key"]
+    name = _called(study.file)
+    at_home = folder.resolve() == study.file.resolve().parent
+    elsewhere = "" if at_home else shlex.quote(str(folder))
+    return Facts(
+        commands=(
+            f"octo-bench reproduce {name}{f' --out {elsewhere}' if elsewhere else ''}",
+            f"octo-bench report {name}{f' --from {elsewhere}' if elsewhere else ''}",
+        ),
+        replay=_replay(elsewhere or name, records),
+        machine=(
+            ("Processor", f"{machine['processor']}, {machine['cores']} cores"),
+            ("Python", str(machine["python"])),
+            ("Processes", str(result["workers"])),
+            ("Wall time of the last run", duration(result["wall_seconds"] / 60)),
+            *((f"Time at {phase}", duration(spent / 60)) for phase, spent in hours.items()),
+            ("Seed of the evaluation", str(study.seed)),
+        ),
+        versions=tuple((name, str(version)) for name, version in versions.items()),
+        hashes=tuple(hashes.items()),
+        declaration=study.file.read_text(encoding="utf-8"),
+    )
+
+
+def _called(file: Path) -> str:
+    """What the command line calls a study: its name under `results/`, else its file."""
+    file = file.resolve()
+    if file.parent.parent == results_root().resolve():
+        return shlex.quote(file.parent.name)
+    return shlex.quote(str(file))
+
+
+def _replay(study: str, records: Sequence[EpisodeRecord]) -> str:
+    """The command for the first episode, with the options that tell it from the others."""
+    first = records[0]
+    options = [
+        f" {option(name)} {shlex.quote(str(getattr(first, name)))}"
+        for name in CHOICES
+        if len({getattr(record, name) for record in records}) > 1
+    ]
+    return f"octo-bench replay {study} {first.episode}{''.join(options)}"

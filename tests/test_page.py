@@ -1,0 +1,399 @@
+"""The page of a study: what it says, and what it holds."""
+
+from __future__ import annotations
+
+import html
+import json
+import re
+from dataclasses import replace
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from synthetic_study import (
+    CATEGORICAL,
+    LIFT_IIWA,
+    STACK,
+    TITLE,
+    cell,
+    episode,
+    made_up_records,
+    write_study,
+)
+
+from octo_bench.cli import run
+from octo_bench.errors import BadFile
+from octo_bench.evaluation.records import EpisodeRecord, read_records
+from octo_bench.reports.episode_list import list_episodes
+from octo_bench.reports.head_comparison import compare_heads
+from octo_bench.reports.page import write_page
+from octo_bench.reports.page_data import Condition, Section, headline, sections_of
+from octo_bench.reports.page_films import FOLDER, MOST, choose_films
+from octo_bench.reports.table import ReferencePoint, Table
+from octo_bench.reports.wording import ALPHA, say_agreement, say_difference
+from octo_bench.statistics.equivalence import Agreement, compare_with_published
+from octo_bench.statistics.intervals import Interval
+from octo_bench.studies.study import read_study
+
+ONE_TRAINING = [(0, 0)]
+SEVERAL = [(0, 0), (1, 0), (2, 0)]
+FIGURES = ("curve", "heat_map", "funnel", "heads")
+
+
+def sections(
+    records: list[EpisodeRecord], published: dict[int, float] | None = None
+) -> tuple[Section, ...]:
+    reference = {n: ReferencePoint(rate, 30.0) for n, rate in (published or {}).items()}
+    table = Table(title="A study", rows=(), references={STACK: reference})
+    return sections_of(records, table)
+
+
+def paired(first: list[bool], second: list[bool], **more: object) -> list[EpisodeRecord]:
+    policy, head = CATEGORICAL
+    return cell(first, **more) + cell(second, policy=policy, head=head, **more)
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A page of everything: two heads, several trainings, errors, a perturbed condition."""
+    records = made_up_records(20, SEVERAL)
+    records[3] = replace(records[3], error="FatalError: QACC", success_once=False)
+    folder = write_study(tmp_path_factory.mktemp("study") / "everything", records)
+    write_page(read_study(folder / "study.toml"), folder, folder / "report.html", films=False)
+    return folder / "report.html"
+
+
+# What the tests allow to say.
+
+
+@given(
+    difference=st.floats(-1, 1),
+    low=st.floats(-1, 1),
+    high=st.floats(-1, 1),
+    p_value=st.floats(ALPHA, 1),
+)
+def test_nothing_is_called_better_where_the_test_does_not_reject(
+    difference: float, low: float, high: float, p_value: float
+) -> None:
+    said = say_difference("one", "two", difference, Interval(low, high), p_value)
+    assert "better" not in said
+    assert said.startswith("No difference between one and two is shown")
+
+
+@pytest.mark.parametrize(("difference", "winner"), [(0.2, "two"), (-0.2, "one")])
+def test_where_it_rejects_the_right_one_is_called_better(difference: float, winner: str) -> None:
+    said = say_difference("one", "two", difference, Interval(-0.3, 0.3), 0.01)
+    assert said.startswith(f"{winner} is better than")
+
+
+def test_a_page_without_a_rejected_test_says_better_nowhere(tmp_path: Path) -> None:
+    alike = [number % 3 > 0 for number in range(30)]
+    folder = write_study(tmp_path, paired(alike, alike[::-1], demos=50))
+    write_page(read_study(folder / "study.toml"), folder, folder / "report.html", films=False)
+    text = (folder / "report.html").read_text()
+    assert "No difference between diffusion and categorical is shown" in text
+    assert "better" not in text
+
+
+def test_heads_are_compared_on_what_both_did() -> None:
+    records = paired([True] * 20 + [False] * 5, [False] * 20 + [False] * 5, demos=50)
+    records += cell([True] * 25, env_id=LIFT_IIWA)  # one head only
+    records[20] = replace(records[20], error="FatalError: QACC")
+    (pair,) = compare_heads(records)
+    assert (pair.env_id, pair.demos, pair.compared.pairs) == (STACK, 50, 24)
+    assert pair.compared.difference == pytest.approx(-20 / 24)
+    assert pair.rejected
+    assert pair.sentence.startswith("diffusion is better than categorical (-83 points")
+
+
+def test_many_comparisons_are_corrected() -> None:
+    small = ([True] * 6 + [False] * 4, [False] * 10)  # p = 0.03 alone
+    (alone,) = compare_heads(paired(*small, demos=50))
+    assert alone.rejected
+    several = [r for demos in (50, 100, 200) for r in paired(*small, demos=demos)]
+    assert not any(pair.rejected for pair in compare_heads(several))
+
+
+def test_another_initial_state_is_no_pair() -> None:
+    records = paired([True] * 10, [False] * 10)
+    moved = [replace(record, initial_state_sha256="0" * 64) for record in records[10:]]
+    assert compare_heads(records[:10] + moved) == ()
+
+
+@pytest.mark.parametrize(
+    ("successes", "published", "agreement", "said"),
+    [
+        (44, 0.68, Agreement.CANNOT_TELL, r"^above it, perhaps by less than 10 points; about \d+"),
+        (35, 0.68, Agreement.CANNOT_TELL, r"^about [\d,]+ episodes would decide$"),
+        (49, 0.30, Agreement.DIFFERS, r"^above it by more than 10 points$"),
+        (2, 0.90, Agreement.DIFFERS, r"^below it by more than 10 points$"),
+        (50, 0.99, Agreement.AGREES, r"^within 10 points$"),
+    ],
+)
+def test_the_verdict_says_the_side_and_what_would_decide(
+    successes: int, published: float, agreement: Agreement, said: str
+) -> None:
+    compared = compare_with_published(successes, 50, published, margin=0.1)
+    assert compared.agreement is agreement
+    assert re.search(said, say_agreement(compared))
+
+
+# What is counted.
+
+
+def test_conditions_are_counted_apart() -> None:
+    plain, perturbed = cell([True] * 8, demos=50), cell([False] * 8, demos=50)
+    camera = [replace(record, suite="camera", level=2) for record in perturbed]
+    asked = [replace(record, inference="execute=2") for record in perturbed]
+    found = sections(plain + camera + asked, published={50: 0.5})
+    assert [section.condition for section in found] == [
+        Condition(),
+        Condition(inference="execute=2"),
+        Condition(suite="camera", level=2),
+    ]
+    assert [section.rows[0].row.rate for section in found] == [1.0, 0.0, 0.0]
+    # What was published was measured unperturbed.
+    assert [section.rows[0].against is not None for section in found] == [True, False, False]
+
+
+def test_one_training_says_nothing_of_training_anew() -> None:
+    (section,) = sections(cell([True, False] * 10, demos=50))
+    assert section.rows[0].trained_anew is None
+    assert not section.trained_several_times
+
+
+def test_several_trainings_say_it_and_the_verdict_is_on_it() -> None:
+    rates = ((18, 0), (9, 1), (2, 2))
+    records = []
+    for successes, draw in rates:
+        outcomes = [True] * successes + [False] * (20 - successes)
+        records += cell(outcomes, demos=50, draw=draw)
+    (section,) = sections(records, published={50: 0.5})
+    (row,) = section.rows
+    assert row.trained_anew is not None
+    assert row.trained_anew.high - row.trained_anew.low > row.as_trained.high - row.as_trained.low
+    assert row.against is not None and row.against.trained_anew
+    assert row.against.remark == "more trainings would decide"
+
+
+def test_errors_are_no_failures_and_bound_the_rate() -> None:
+    records = cell([True] * 6 + [False] * 4)
+    records[9] = replace(records[9], error="FatalError: QACC")
+    (section,) = sections(records)
+    (measured,) = section.rows
+    assert (measured.row.successes, measured.row.episodes, measured.row.errors) == (6, 9, 1)
+    assert (measured.row.completion.worst, measured.row.completion.best) == (0.6, 0.7)
+    assert section.funnels[0].columns[0][1] == 9
+
+
+def test_a_row_of_errors_only_has_a_page_too(tmp_path: Path) -> None:
+    records = [replace(r, error="FatalError: QACC") for r in cell([False] * 5)]
+    folder = write_study(tmp_path, records + cell([True] * 5, demos=50))
+    write_page(read_study(folder / "study.toml"), folder, folder / "report.html", films=False)
+    text = (folder / "report.html").read_text()
+    assert "no episode came to its end" in text
+    assert "<strong>Unfit.</strong>" in text
+
+
+def test_the_funnel_counts_who_came_as_far_or_further() -> None:
+    stages = ["none", "reach", "reach", "grasp", "align"]
+    records = [replace(episode(n, False), furthest_stage=stage) for n, stage in enumerate(stages)]
+    records.append(episode(5, True))
+    (section,) = sections(records)
+    (funnel,) = section.funnels
+    assert funnel.stages == ("reach", "grasp", "lift", "align", "success")
+    assert funnel.columns == ((0, 6, (5, 3, 2, 2, 1)),)
+    assert funnel.ended == ("reach", 2, 5)
+
+
+def test_the_heat_map_has_every_task_and_arm() -> None:
+    (section,) = sections(cell([True, False]) + cell([True, True], env_id=LIFT_IIWA))
+    (heat,) = section.heat
+    assert (heat.tasks, heat.arms) == (("Stack", "Lift"), ("Panda", "IIWA"))
+    assert {place: row.rate for place, row in heat.cells.items()} == {
+        ("Stack", "Panda"): 0.5,
+        ("Lift", "IIWA"): 1.0,
+    }
+
+
+def test_the_headline_tells_the_first_and_the_last_rate_and_the_verdicts() -> None:
+    records = cell([True] * 10 + [False] * 40) + cell([True] * 47 + [False] * 3, demos=200)
+    assert headline(sections(records, published={0: 0.35, 200: 0.87})) == (
+        "octo-tiny succeeds at Stack on Panda in 20 % of the episodes without demonstrations and "
+        "in 94 % with 200 demonstrations. With 50 episodes a row, both verdicts against the "
+        "published rates are still open."
+    )
+    text = headline(sections(records, published={0: 0.9, 200: 0.87}))
+    assert text.endswith("Of 2 published rates, 1 differs and 1 cannot be told yet.")
+
+
+# The episode list and the films.
+
+
+def test_columns_that_are_the_same_everywhere_are_left_out() -> None:
+    records = cell([True, False], demos=50)
+    listed = list_episodes(records, {records[0]: "film-0"})
+    assert listed.columns[0] == "outcome" and listed.columns[-1] == "film"
+    assert "demonstrations" not in listed.columns
+    assert ("demonstrations", 50) in listed.constants
+    assert [(row[0], row[-1]) for row in listed.rows] == [("success", "film-0"), ("failure", "")]
+
+
+def test_films_show_the_first_success_and_the_first_failure_of_each_row(tmp_path: Path) -> None:
+    records = cell([False, True, True]) + cell([True] * 3, demos=50, draw=1)
+    records += cell([False, True, True], demos=50, draw=0)
+    broken = replace(episode(0, False, demos=200), error="FatalError: QACC")
+    folder = write_study(tmp_path, [*records, broken])
+    films = choose_films(read_records_of(folder), folder)
+    shown = [
+        (f.record.demos, f.record.draw, f.record.episode, f.record.success_once) for f in films
+    ]
+    assert shown == [(0, 0, 1, True), (0, 0, 0, False), (50, 0, 1, True), (50, 0, 0, False)]
+    assert re.fullmatch(
+        r"octo-tiny-Stack-Panda-000-[0-9a-f]{8}-0001-success\.mp4", films[0].file.name
+    )
+    assert films == choose_films(read_records_of(folder), folder)
+    # Other weights have another key, and so another film.
+    result = json.loads((folder / "study_result.json").read_text())
+    result["cells"][0]["key"] = "0" * 64
+    (folder / "study_result.json").write_text(json.dumps(result))
+    assert choose_films(read_records_of(folder), folder)[0].file != films[0].file
+
+
+def test_films_that_are_there_are_in_the_page(tmp_path: Path) -> None:
+    folder = write_study(tmp_path, cell([True, False]) + cell([True, False], demos=50))
+    film = choose_films(read_records_of(folder), folder)[0].file
+    film.parent.mkdir()
+    film.write_bytes(b"a film")
+    assert film.parent == folder / FOLDER
+    write_page(read_study(folder / "study.toml"), folder, folder / "report.html", films=False)
+    text = (folder / "report.html").read_text()
+    assert text.count("data-film=") == 1
+    assert "no film of it" in text
+    assert "No films of octo-tiny, Stack on Panda, with 50 demonstrations." in text
+
+
+def test_a_page_holds_only_so_many_films(tmp_path: Path) -> None:
+    records = [r for demos in range(MOST) for r in cell([True, False], demos=demos)]
+    records = [replace(r, demos=50, draw=0, suite="camera", level=r.demos + 1) for r in records]
+    folder = write_study(tmp_path, records)
+    films = choose_films(read_records_of(folder), folder)
+    assert len(films) == 2 * MOST
+    films[0].file.parent.mkdir()
+    for film in films:
+        film.file.write_bytes(b"a film")
+    write_page(read_study(folder / "study.toml"), folder, folder / "report.html", films=False)
+    text = (folder / "report.html").read_text()
+    assert text.count("data-film=") == MOST
+    assert f"No films of {MOST // 2} more rows." in text
+
+
+def read_records_of(folder: Path) -> list[EpisodeRecord]:
+    return read_records(folder / "episodes.parquet")
+
+
+# The file.
+
+
+class Links(HTMLParser):
+    """Everything in a page that names something else."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+        self.tags: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        names = ("src", "href", "srcset", "poster", "action", "data", "xlink:href")
+        self.found += [value or "" for name, value in attrs if name in names]
+
+
+def test_the_page_names_nothing_outside_itself(page: Path) -> None:
+    links = Links()
+    links.feed(page.read_text())
+    assert links.found
+    assert [link for link in links.found if not link.startswith(("#", "data:"))] == []
+    assert {"link", "iframe", "img", "object"} & set(links.tags) == {"link"}  # the empty icon
+    assert not re.search(r"@import|url\(|https?://", page.read_text())
+
+
+def test_what_the_study_says_is_text_and_no_markup(page: Path) -> None:
+    text = page.read_text()
+    assert "<script>alert" not in text
+    assert text.count(html.escape(TITLE, quote=False).replace('"', "&#34;")) >= 2
+
+
+def test_the_page_says_all_it_is_to_say(page: Path) -> None:
+    text = page.read_text()
+    for said in (
+        "Success by demonstrations: nothing perturbed",
+        "Success by demonstrations: camera, level 2; execute=2",
+        "Trained anew",
+        "differs</span>",
+        "cannot tell</span>",
+        "1 infrastructure error: ",
+        "Action heads compared",
+        "By task and arm",
+        "How far they got",
+        "octo-bench reproduce ",
+        "octo-bench replay ",
+        "6" * 64,
+    ):
+        assert said in text
+
+
+def test_figures_are_svg_files_and_always_the_same(page: Path, tmp_path: Path) -> None:
+    names = [f"{name}{end}.svg" for name in FIGURES for end in ("", "-camera-2-execute-2")]
+    names.remove("heads-camera-2-execute-2.svg")  # one head was measured so
+    for name in names:
+        root = ElementTree.parse(page.parent / name).getroot()
+        assert root.tag == "{http://www.w3.org/2000/svg}svg"
+        assert float(root.get("width", "0")) > 100
+    folder = page.parent
+    write_page(read_study(folder / "study.toml"), folder, tmp_path / "again.html", films=False)
+    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(["again.html", *names])
+    assert (tmp_path / "again.html").read_text() == page.read_text()
+    for name in names:
+        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+
+
+def test_every_figure_says_what_is_to_be_seen(page: Path) -> None:
+    text = page.read_text()
+    figures = re.findall(r'<svg class="chart" role="img".*?<title>(.*?)</title>', text)
+    assert len(figures) > 8
+    assert all(len(figure) > 20 for figure in figures)
+    assert any("Success rate: octo-tiny: " in figure for figure in figures)
+
+
+# The command.
+
+
+def test_the_command_writes_the_page(page: Path, tmp_path: Path, capsys) -> None:
+    out = tmp_path / "page.html"
+    assert run(["report", str(page.parent), "--no-films", "--out", str(out)]) == 0
+    assert capsys.readouterr().out == f"Written to {out}.\n"
+    assert out.read_text() == page.read_text()
+
+
+def test_mistakes_are_told_in_one_line(page: Path, tmp_path: Path, capsys) -> None:
+    study = page.parent
+    for arguments, said in (
+        (["no-such-study"], "unknown study 'no-such-study'; known: "),
+        ([str(tmp_path)], "unknown study"),
+        ([str(study), "--from", str(tmp_path)], "the study has no records yet; make them with"),
+        ([str(study), "--out", "page.pdf"], "page.pdf: is no page; name it .html"),
+    ):
+        assert run(["report", *arguments]) == 2
+        error = capsys.readouterr().err
+        assert said in error and error.count("\n") == 1
+
+
+def test_a_study_without_its_result_is_refused(page: Path, tmp_path: Path) -> None:
+    study = read_study(page.parent / "study.toml")
+    (tmp_path / "episodes.parquet").write_bytes((page.parent / "episodes.parquet").read_bytes())
+    with pytest.raises(BadFile, match=r"study_result\.json"):
+        write_page(study, tmp_path, tmp_path / "report.html", films=False)
