@@ -16,7 +16,6 @@ from octo_bench.checkpoints.folder import read_policy
 from octo_bench.demonstrations.normalisation import Affine, Statistics
 from octo_bench.demonstrations.windows import statistics_of
 from octo_bench.errors import BadCheckpoint
-from octo_bench.models.octo_1_5.config import ProprioTokenizerConfig
 
 BATCH = 3
 

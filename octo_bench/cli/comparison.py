@@ -1,0 +1,322 @@
+"""Commands that compare policies by their episodes: `compare`, `regress`, `bisect`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from octo_bench.cli.arguments import CORES, AsJson, EnvIds, Policy, Workers
+from octo_bench.cli.exits import FAILED, UNDECIDED, require_few_errors
+from octo_bench.cli.printing import print_rows
+from octo_bench.errors import OctoBenchError
+
+if TYPE_CHECKING:
+    from octo_bench.evaluation.golden import GoldenCheck
+    from octo_bench.evaluation.matching import EpisodeSet
+    from octo_bench.evaluation.regression import Regression
+    from octo_bench.statistics.sequential import GateDesign, Verdict
+
+_BEFORE_EPISODES = "Golden answers"
+_KEPT = "What is written"
+_GUARANTEES = "What is guaranteed"
+
+Baseline = Annotated[
+    Path,
+    typer.Option(
+        metavar="RECORDS", help="The baseline's episodes, as `octo-bench evaluate` wrote them."
+    ),
+]
+Where = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="COLUMN=VALUE",
+        help="Only these of the episodes, such as demos=50 or head=diffusion; repeat it for more.",
+    ),
+]
+Allow = Annotated[
+    list[str] | None,
+    typer.Option(
+        metavar="PACKAGE",
+        help="A version that may differ, such as torch, to ask what an upgrade changes.",
+    ),
+]
+Margin = Annotated[
+    float,
+    typer.Option(
+        min=0.001, max=0.999, rich_help_panel=_GUARANTEES, help="Loss of success rate to rule out."
+    ),
+]
+Alpha = Annotated[
+    float,
+    typer.Option(
+        min=1e-6,
+        max=0.5,
+        rich_help_panel=_GUARANTEES,
+        help="How often `worse` may be said where nothing was lost.",
+    ),
+]
+Beta = Annotated[
+    float,
+    typer.Option(
+        min=1e-6,
+        max=0.5,
+        rich_help_panel=_GUARANTEES,
+        help="How often `no worse` may be said where the margin was lost.",
+    ),
+]
+Budget = Annotated[
+    int,
+    typer.Option(min=1, rich_help_panel=_GUARANTEES, help="Episodes to roll out at most."),
+]
+
+
+def compare(
+    a: Annotated[Path, typer.Argument(metavar="A.parquet", help="Episodes of the first policy.")],
+    b: Annotated[Path, typer.Argument(metavar="B.parquet", help="Those of the second one.")],
+    env: EnvIds = None,
+    where_a: Where = None,
+    where_b: Where = None,
+    dispersion: Annotated[
+        bool,
+        typer.Option(
+            "--dispersion",
+            help="Ask both policies repeatedly how they act in the same states, too.",
+        ),
+    ] = False,
+    allow: Allow = None,
+    out: Annotated[Path | None, typer.Option(help="Markdown file to write it to, too.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare two policies, or two heads, episode by episode on the same initial states.
+
+    Success with a paired test; steps, stages reached, latency, jerk; the episodes that came out
+    differently. A difference is B minus A. To compare within a study, name its file twice and
+    choose with --where-a and --where-b.
+    """
+    from octo_bench.evaluation.comparison import compare as compare_episodes
+    from octo_bench.files import write_text
+    from octo_bench.reports.comparison import as_json as comparison_json
+    from octo_bench.reports.comparison import text
+
+    first = _episodes(a, env, where_a)
+    second = _episodes(b, env, where_b)
+    comparison = compare_episodes(first, second, allow or ())
+    if dispersion:
+        from octo_bench.evaluation.dispersion import with_dispersion
+
+        try:
+            comparison = with_dispersion(comparison, first, second)
+        except OctoBenchError as error:
+            print(f"dispersion is left out: {error}", file=sys.stderr)
+    if out is not None:
+        write_text(out, text(comparison))
+    print(json.dumps(comparison_json(comparison), indent=2) if as_json else text(comparison))
+
+
+def regress(
+    policy: Policy,
+    baseline: Baseline,
+    env: EnvIds = None,
+    where: Where = None,
+    margin: Margin = 0.10,
+    alpha: Alpha = 0.05,
+    beta: Beta = 0.05,
+    budget: Budget = 200,
+    write_golden: Annotated[
+        bool,
+        typer.Option(
+            "--write-golden",
+            rich_help_panel=_BEFORE_EPISODES,
+            help="POLICY is the baseline: keep some of its answers beside RECORDS, and end.",
+        ),
+    ] = False,
+    golden_only: Annotated[
+        bool,
+        typer.Option(
+            "--golden-only",
+            rich_help_panel=_BEFORE_EPISODES,
+            help="Roll nothing out: 0 if all answers agree, else 3.",
+        ),
+    ] = False,
+    tolerance: Annotated[
+        float,
+        typer.Option(
+            min=0.0, rich_help_panel=_BEFORE_EPISODES, help="Difference of actions that agree."
+        ),
+    ] = 1e-5,
+    out: Annotated[
+        Path | None,
+        typer.Option(rich_help_panel=_KEPT, help="Parquet file for the new episodes."),
+    ] = None,
+    junit: Annotated[
+        Path | None, typer.Option(rich_help_panel=_KEPT, help="JUnit XML file for the verdict.")
+    ] = None,
+    films: Annotated[
+        Path | None,
+        typer.Option(
+            rich_help_panel=_KEPT,
+            help="Folder for films of the episodes that came out differently.",
+        ),
+    ] = None,
+    baseline_policy: Annotated[
+        str | None,
+        typer.Option(
+            metavar="POLICY",
+            rich_help_panel=_KEPT,
+            help="The baseline itself, to film it beside the new one.",
+        ),
+    ] = None,
+    allow: Allow = None,
+    workers: Workers = CORES,
+    as_json: AsJson = False,
+) -> None:
+    """Is a policy worse than the baseline? A gate for continuous integration.
+
+    It is rolled out on the initial states of the baseline's episodes until the answer is known.
+    Exits with 0 for no worse, 1 for worse, 3 if the budget did not suffice to tell, 4 if too many
+    episodes ended in an infrastructure error. A gate that was stopped starts again.
+    """
+    from octo_bench.evaluation.golden import check_golden, golden_path, read_golden
+    from octo_bench.evaluation.golden import record_golden as answers_of
+    from octo_bench.evaluation.golden import write_golden as keep
+    from octo_bench.evaluation.records import write_records
+    from octo_bench.evaluation.regression import regress as run_gate
+    from octo_bench.reports.gate import golden_json, say_golden
+    from octo_bench.reports.table import summarise
+
+    design = _design(margin, alpha, beta, budget)
+    episodes = _episodes(baseline, env, where)
+    golden = golden_path(baseline)
+    if write_golden:
+        keep(answers_of(policy, episodes), golden)
+        print(f"{golden}: what {policy} does in some states of {baseline}")
+        return
+    check = None
+    if golden_only or golden.exists():
+        check = check_golden(policy, read_golden(golden), tolerance)
+        if not as_json:
+            print(say_golden(check), flush=True)
+    if golden_only:
+        if as_json:
+            print(json.dumps(golden_json(check), indent=2))
+        raise typer.Exit(0 if check.agrees else UNDECIDED)
+    regression = run_gate(policy, episodes, design, allow=allow or (), workers=workers)
+    if out is not None:
+        write_records(regression.records, out, regression.provenance)
+    rows = summarise(regression.records, {})
+    if junit is not None:
+        from octo_bench.reports.junit import write_junit
+
+        write_junit(regression, check, junit, unfit=any(row.unfit for row in rows))
+    filmed = [] if films is None else _film(regression, episodes, baseline_policy, films, workers)
+    _print_gate(regression, check, filmed, as_json)
+    require_few_errors(rows)
+    raise typer.Exit(_exit_code(regression.verdict))
+
+
+def bisect(
+    checkpoints: Annotated[
+        list[str],
+        typer.Argument(metavar="CHECKPOINT...", help="Policies in order, the oldest first."),
+    ],
+    baseline: Baseline,
+    env: EnvIds = None,
+    where: Where = None,
+    margin: Margin = 0.10,
+    alpha: Alpha = 0.05,
+    beta: Beta = 0.05,
+    budget: Budget = 200,
+    allow: Allow = None,
+    workers: Workers = CORES,
+    as_json: AsJson = False,
+) -> None:
+    """Find the first checkpoint that is worse than the baseline.
+
+    Each probe is the gate of `regress`, --budget is of each. Together they are wrong no more often
+    than one gate. Exits with 1 if some checkpoint is worse, 0 if the last one is not, 3 if that
+    cannot be told, 4 if too many episodes ended in an infrastructure error.
+    """
+    from octo_bench.evaluation.bisection import bisect as search
+    from octo_bench.reports.comparison import bisection_rows, say_bisection
+    from octo_bench.reports.table import summarise
+
+    design = _design(margin, alpha, beta, budget)
+    episodes = _episodes(baseline, env, where)
+    found = search(checkpoints, episodes, design, allow=allow or (), workers=workers)
+    rows = bisection_rows(found)
+    if as_json:
+        summary = {"first_worse": found.found, "suspects": list(found.suspects)}
+        print(json.dumps({**summary, "checkpoints": rows}, indent=2))
+    else:
+        print_rows(rows, as_json)
+        print(say_bisection(found))
+    for probe in found.probes.values():
+        require_few_errors(summarise(probe.records, {}))
+    raise typer.Exit(_exit_code(found.verdict))
+
+
+def _episodes(path: Path, env: Sequence[str] | None, where: Sequence[str] | None) -> EpisodeSet:
+    from octo_bench.evaluation.matching import read_episodes
+    from octo_bench.evaluation.selection import choose
+
+    conditions = [f"env_id={each}" for each in env or ()] + list(where or ())
+    return choose(read_episodes(path), conditions)
+
+
+def _design(margin: float, alpha: float, beta: float, budget: int) -> GateDesign:
+    from octo_bench.statistics.sequential import GateDesign
+
+    return GateDesign(margin=margin, alpha=alpha, beta=beta, budget=budget)
+
+
+def _film(
+    regression: Regression,
+    baseline: EpisodeSet,
+    baseline_policy: str | None,
+    folder: Path,
+    workers: int,
+) -> list[Path]:
+    from octo_bench.evaluation.flipped import Side, film_flips
+    from octo_bench.evaluation.regression import inference_of
+
+    new = Side("new", regression.policy, regression.inference)
+    old = baseline_policy and Side("baseline", baseline_policy, inference_of(baseline))
+    films, problems = film_flips(
+        regression.flips, old or None, new, regression.provenance.study_seed, folder, workers
+    )
+    for problem in problems:
+        print(problem, file=sys.stderr)
+    return films
+
+
+def _print_gate(
+    regression: Regression, check: GoldenCheck | None, films: Sequence[Path], as_json: bool
+) -> None:
+    from octo_bench.reports.gate import INTERVALS, flip_lines, gate_json, gate_rows, say_verdict
+
+    if as_json:
+        print(json.dumps(gate_json(regression, check, films), indent=2))
+        return
+    if regression.unchecked:
+        print(
+            f"{regression.baseline} does not tell its definitions and versions: not checked",
+            file=sys.stderr,
+        )
+    print_rows(gate_rows(regression), as_json)
+    for line in flip_lines(regression.flips):
+        print(line)
+    if films:
+        print(f"{films[0].parent}: {len(films)} films")
+    print(INTERVALS)
+    print(say_verdict(regression))
+
+
+def _exit_code(verdict: Verdict) -> int:
+    from octo_bench.statistics.sequential import Verdict
+
+    return {Verdict.NO_WORSE: 0, Verdict.WORSE: FAILED, Verdict.CANNOT_TELL: UNDECIDED}[verdict]

@@ -1,0 +1,219 @@
+"""Two policies on the same initial states: success, and what lies beyond it.
+
+A comes first and B second; a difference is B minus A. Only success is tested with a guarantee over
+all environments (exact McNemar, Holm); the other measures come with an interval each.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from octo_bench.definitions import environment
+from octo_bench.evaluation.matching import EpisodeSet, Pair, match
+from octo_bench.evaluation.records import EpisodeRecord
+from octo_bench.evaluation.regression import Place
+from octo_bench.simulation.stages import NO_STAGE
+from octo_bench.statistics.intervals import Interval
+from octo_bench.statistics.medians import median_interval
+from octo_bench.statistics.multiplicity import holm
+from octo_bench.statistics.paired import PairedCounts, count_pairs, mcnemar_exact, tango_interval
+
+CONFIDENCE = 0.95
+
+
+@dataclass(frozen=True)
+class Measure:
+    """Something other than success, paired.
+
+    Attributes:
+        name: with its unit.
+        pairs: how many it rests on.
+        median_a, median_b: of each policy; not a number without pairs.
+        difference: median of the paired differences.
+        interval: of that median, 95 %.
+    """
+
+    name: str
+    pairs: int
+    median_a: float
+    median_b: float
+    difference: float
+    interval: Interval
+
+    @property
+    def told_apart(self) -> bool:
+        """Whether the interval leaves out "no difference"."""
+        return 0.0 not in self.interval
+
+
+@dataclass(frozen=True)
+class PlaceComparison:
+    """What came of one environment, or of all of them together.
+
+    Attributes:
+        name: the environment, with the perturbation if there is one.
+        counts: pairs by who succeeded.
+        interval: of the difference in success rate, Tango, 95 %.
+        p_value: McNemar, exact, two-sided.
+        p_adjusted: after Holm, over all rows.
+        measures: beyond success; none for all environments together.
+        funnel: of each stage how many episodes of A and of B came at least that far, in order.
+        flips: the pairs of which one succeeded and the other did not.
+    """
+
+    name: str
+    counts: PairedCounts
+    interval: Interval
+    p_value: float
+    p_adjusted: float
+    measures: tuple[Measure, ...] = ()
+    funnel: tuple[tuple[str, int, int], ...] = ()
+    flips: tuple[Pair, ...] = ()
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What `compare` says.
+
+    Attributes:
+        name_a, name_b: what the sets are called.
+        policy_a, policy_b: whose they are, and how they were asked.
+        places: in the order of A's records.
+        together: all environments as one; None with a single one.
+        only_a, only_b: episodes that the other set does not have.
+        errors: pairs that an infrastructure error broke off on either side.
+        unchecked: names of the sets that do not tell their definitions and versions.
+    """
+
+    name_a: str
+    name_b: str
+    policy_a: str
+    policy_b: str
+    places: tuple[PlaceComparison, ...]
+    together: PlaceComparison | None
+    only_a: int
+    only_b: int
+    errors: int
+    unchecked: tuple[str, ...]
+
+    @property
+    def rows(self) -> tuple[PlaceComparison, ...]:
+        """All that was tested."""
+        return self.places if self.together is None else (*self.places, self.together)
+
+    @property
+    def pairs(self) -> int:
+        """How many pairs there are in all."""
+        return sum(place.counts.pairs for place in self.places)
+
+
+def compare(a: EpisodeSet, b: EpisodeSet, allow: Collection[str] = ()) -> Comparison:
+    """Compare two policies by their episodes.
+
+    Args:
+        a, b: episodes of one policy each.
+        allow: versions that may differ; see `match`.
+
+    Raises:
+        Mismatch: when they were not measured alike.
+    """
+    matched = match(a, b, allow)
+    by_place: dict[Place, list[Pair]] = {}
+    for pair in matched.pairs:
+        by_place.setdefault(Place.of(pair[0]), []).append(pair)
+    places = [_compare_place(place, pairs) for place, pairs in by_place.items()]
+    rows = list(places)
+    if len(places) > 1:
+        rows.append(_tested("all environments", matched.pairs))
+    adjusted = holm([row.p_value for row in rows])
+    rows = [replace(row, p_adjusted=p) for row, p in zip(rows, adjusted, strict=True)]
+    return Comparison(
+        name_a=a.name,
+        name_b=b.name,
+        policy_a=policy_of(a),
+        policy_b=policy_of(b),
+        places=tuple(rows[: len(places)]),
+        together=rows[-1] if len(places) > 1 else None,
+        only_a=matched.only_first,
+        only_b=matched.only_second,
+        errors=matched.errors,
+        unchecked=matched.unchecked,
+    )
+
+
+def policy_of(episodes: EpisodeSet) -> str:
+    """ "octo-tiny, diffusion head, after 50 demonstrations, asked with execute=2"."""
+    first = episodes.records[0]
+    parts = [
+        first.policy,
+        f"{first.head} head" if first.head else "",
+        f"after {first.demos} demonstrations" if first.demos else "",
+        f"asked with {first.inference}" if first.inference else "",
+    ]
+    return ", ".join(part for part in parts if part)
+
+
+def outcome(record: EpisodeRecord) -> str:
+    """ "success after 52 steps", "failed, got as far as 'grasp'", or what broke it off."""
+    if record.error:
+        return f"error ({record.error})"
+    if record.success_once:
+        return f"success after {record.steps} steps"
+    fault = f" ({record.policy_fault})" if record.policy_fault else ""
+    if record.furthest_stage == NO_STAGE:
+        return f"failed before the first stage{fault}"
+    return f"failed, got as far as '{record.furthest_stage}'{fault}"
+
+
+def measure(name: str, a: Sequence[float], b: Sequence[float]) -> Measure:
+    """Compare paired values by their median difference."""
+    before, after = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    differences = after - before
+
+    def median(values: np.ndarray) -> float:
+        return float(np.median(values)) if len(values) else float("nan")
+
+    return Measure(
+        name=name,
+        pairs=len(differences),
+        median_a=median(before),
+        median_b=median(after),
+        difference=median(differences),
+        interval=median_interval(differences, CONFIDENCE),
+    )
+
+
+def _compare_place(place: Place, pairs: Sequence[Pair]) -> PlaceComparison:
+    solved = [pair for pair in pairs if all(record.success_once for record in pair)]
+    stages = environment(place.env_id).task.stages
+    return replace(
+        _tested(str(place), pairs),
+        measures=(
+            _measured("steps to success, where both succeed", solved, lambda r: r.steps),
+            _measured("latency of a query, ms", pairs, lambda r: r.latency_ms_p50),
+            _measured("jerk of the commanded translation", pairs, lambda r: r.action_jerk),
+        ),
+        funnel=tuple(
+            (stage, *(_reaching(stages[number:], records) for records in zip(*pairs, strict=True)))
+            for number, stage in enumerate(stages)
+        ),
+        flips=tuple((a, b) for a, b in pairs if a.success_once != b.success_once),
+    )
+
+
+def _tested(name: str, pairs: Sequence[Pair]) -> PlaceComparison:
+    counts = count_pairs([a.success_once for a, _ in pairs], [b.success_once for _, b in pairs])
+    p_value = mcnemar_exact(counts)
+    return PlaceComparison(name, counts, tango_interval(counts, CONFIDENCE), p_value, p_value)
+
+
+def _measured(name: str, pairs: Sequence[Pair], value: Callable[[EpisodeRecord], float]) -> Measure:
+    return measure(name, [value(a) for a, _ in pairs], [value(b) for _, b in pairs])
+
+
+def _reaching(stages: Sequence[str], records: Sequence[EpisodeRecord]) -> int:
+    """How many episodes came as far as one of the stages."""
+    return sum(record.furthest_stage in stages for record in records)

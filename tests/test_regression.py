@@ -1,0 +1,247 @@
+"""The gate's logic, on rollouts that are read off a table."""
+
+from __future__ import annotations
+
+import xml.etree.ElementTree as ElementTree
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from synthetic_records import LIFT, STACK, episodes_of, made_up, table_of
+
+from octo_bench.errors import BadInference, Mismatch, UnknownName
+from octo_bench.evaluation import bisection, regression
+from octo_bench.evaluation.bisection import bisect, most_probes
+from octo_bench.evaluation.matching import EpisodeSet
+from octo_bench.evaluation.records import EpisodeRecord
+from octo_bench.evaluation.regression import Regression, pairs_if_same, regress
+from octo_bench.evaluation.selection import choose
+from octo_bench.reports.comparison import say_bisection
+from octo_bench.reports.gate import gate_json, say_verdict
+from octo_bench.reports.junit import write_junit
+from octo_bench.statistics.sequential import GateDesign, Verdict, begin, follow
+
+DESIGN = GateDesign()
+Outcome = Callable[[EpisodeRecord], EpisodeRecord]
+
+
+@pytest.fixture
+def gate(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Regression, list]]:
+    """Runs the gate on made-up rollouts; also gives what was rolled out."""
+
+    def run(baseline: EpisodeSet, outcome: Outcome, design: GateDesign = DESIGN):
+        asked: list[tuple[str, int]] = []
+        monkeypatch.setattr(regression, "roll_shares", table_of(outcome, asked))
+        return regress("random", baseline, design, progress=False), asked
+
+    return run
+
+
+def failing(record: EpisodeRecord) -> EpisodeRecord:
+    return made_up(record.episode, False, env_id=record.env_id, policy=record.policy)
+
+
+def test_a_policy_that_does_the_same_is_no_worse_once_that_is_known(gate) -> None:
+    found, asked = gate(episodes_of([True] * 200), lambda record: record)
+    assert found.verdict is Verdict.NO_WORSE
+    assert found.pairs == pairs_if_same(DESIGN)
+    assert len(asked) <= found.pairs + regression.EPISODES_PER_SHARE
+    assert found.flips == ()
+
+
+def test_a_policy_that_fails_is_worse_soon(gate) -> None:
+    found, asked = gate(episodes_of([True] * 200), failing)
+    assert found.verdict is Verdict.WORSE
+    assert len(asked) <= 2 * regression.EPISODES_PER_SHARE
+    assert len(found.flips) == found.pairs
+
+
+def test_episodes_count_in_the_order_of_their_numbers(gate) -> None:
+    """The rollouts give successes first, which would look like no loss at first."""
+
+    def every_third_fails(record: EpisodeRecord) -> EpisodeRecord:
+        return failing(record) if record.episode % 3 == 0 else record
+
+    found, _ = gate(episodes_of([True] * 60), every_third_fails, GateDesign(alpha=1e-6, beta=1e-6))
+    (place,) = found.places
+    assert [new.episode for _, new in place.pairs] == list(range(60))
+    expected = follow(
+        replace(DESIGN, alpha=1e-6, beta=1e-6, budget=60), ((True, k % 3 > 0) for k in range(60))
+    )
+    assert place.progress == expected
+
+
+def test_the_budget_is_of_all_environments_together(gate) -> None:
+    both = EpisodeSet(
+        "baseline",
+        [made_up(k, k % 2 == 0, env_id=env) for env in (LIFT, STACK) for k in range(40)],
+        None,
+    )
+    found, asked = gate(both, lambda record: record, GateDesign(budget=50, alpha=1e-9, beta=1e-9))
+    assert found.verdict is Verdict.CANNOT_TELL
+    assert len(asked) == 50
+    assert "use more of the baseline's episodes" in say_verdict(found)
+
+
+def test_the_next_episodes_go_to_the_undecided_environments(gate) -> None:
+    def stack_wavers(record: EpisodeRecord) -> EpisodeRecord:
+        return failing(record) if record.env_id == STACK and record.episode % 20 == 0 else record
+
+    records = [made_up(k, True, env_id=env) for env in (LIFT, STACK) for k in range(200)]
+    found, asked = gate(EpisodeSet("baseline", records, None), stack_wavers)
+    lift, stack = found.places
+    assert lift.progress.verdict is Verdict.NO_WORSE
+    spent = [sum(env == each for env, _ in asked) for each in (LIFT, STACK)]
+    assert spent[0] <= lift.progress.pairs + 2 * regression.EPISODES_PER_SHARE
+    assert spent[1] > spent[0]
+    assert found.verdict is stack.progress.verdict
+
+
+def test_worse_in_one_environment_ends_it_and_alpha_is_shared(gate) -> None:
+    def only_lift_fails(record: EpisodeRecord) -> EpisodeRecord:
+        return failing(record) if record.env_id == LIFT else record
+
+    records = [made_up(k, True, env_id=env) for env in (STACK, LIFT) for k in range(100)]
+    found, asked = gate(EpisodeSet("baseline", records, None), only_lift_fails)
+    stack, lift = found.places
+    assert (str(stack.place), str(lift.place)) == (STACK, LIFT)
+    assert found.verdict is lift.progress.verdict is Verdict.WORSE
+    assert stack.progress.verdict is Verdict.CANNOT_TELL
+    assert lift.progress.design.alpha == DESIGN.alpha / 2
+    assert len(asked) < 100
+    assert f"fell in {LIFT}" in say_verdict(found)
+
+
+def test_errors_are_in_no_pair_on_either_side(gate) -> None:
+    baseline = episodes_of([True] * 60)
+    baseline.records[3] = replace(baseline.records[3], error="lost", success_once=False)
+
+    def sometimes_broken(record: EpisodeRecord) -> EpisodeRecord:
+        broken = record.episode % 10 == 5
+        return replace(record, error="FatalError", success_once=False) if broken else record
+
+    found, asked = gate(baseline, sometimes_broken)
+    (place,) = found.places
+    numbers = [new.episode for _, new in place.pairs]
+    assert 3 not in dict(asked).values()
+    assert not {3, 5, 15, 25} & set(numbers)
+    assert found.errors == sum(bool(record.error) for record in found.records) > 0
+
+
+def test_other_initial_states_are_refused_with_the_key_named(gate) -> None:
+    with pytest.raises(Mismatch, match=r"initial_state_sha256 of .*Lift-Panda-v0 episode 0"):
+        gate(episodes_of([True] * 20), lambda r: replace(r, initial_state_sha256="f" * 64))
+
+
+def test_a_baseline_of_two_policies_is_refused_and_can_be_chosen_from(gate) -> None:
+    records = [made_up(k, True, demos=demos) for demos in (0, 50) for k in range(60)]
+    both = EpisodeSet("study", records, None)
+    with pytest.raises(Mismatch, match="choose the episodes of one policy"):
+        gate(both, lambda record: record)
+    found, _ = gate(choose(both, ["demos=50"]), lambda record: record)
+    assert found.verdict is Verdict.NO_WORSE
+    assert found.baseline == "study (demos=50)"
+
+
+def test_choosing_names_what_there_is() -> None:
+    episodes = episodes_of([True] * 3)
+    assert len(choose(episodes, ["env_id=Lift-Panda", "demos=0", "demos=50"]).records) == 3
+    with pytest.raises(Mismatch, match="no episodes with demos = 50; there are 0"):
+        choose(episodes, ["demos=50"])
+    with pytest.raises(UnknownName, match="did you mean head"):
+        choose(episodes, ["haed=diffusion"])
+
+
+def test_a_baseline_asked_in_two_ways_is_refused(gate) -> None:
+    records = [made_up(k, True, inference="execute=2" if k else "") for k in range(3)]
+    with pytest.raises(Mismatch, match="column inference"):
+        gate(EpisodeSet("baseline", records, None), lambda record: record)
+
+
+def test_the_policy_is_asked_as_the_baseline_was(gate) -> None:
+    with pytest.raises(BadInference, match="leave out execute=2"):
+        gate(episodes_of([True] * 3, inference="execute=2"), lambda record: record)
+
+
+def read_junit(path: Path) -> ElementTree.Element:
+    """The suite, after checking that all counts are those of the cases."""
+    root = ElementTree.parse(path).getroot()
+    (suite,) = root
+    cases = suite.findall("testcase")
+    for element in (root, suite):
+        assert int(element.get("tests")) == len(cases)
+        for name, tag in (("failures", "failure"), ("errors", "error"), ("skipped", "skipped")):
+            assert int(element.get(name)) == len(suite.findall(f"testcase/{tag}"))
+    return suite
+
+
+def test_junit_tells_the_verdicts_apart(gate, tmp_path: Path) -> None:
+    path = tmp_path / "junit.xml"
+    worse, _ = gate(episodes_of([True] * 50, name="a\x00b <&>"), failing)
+    write_junit(worse, None, path, unfit=False)
+    suite = read_junit(path)
+    assert suite.get("name") == "random against a?b <&>"
+    failure = suite.find("testcase/failure")
+    assert failure.get("message").startswith("worse: ")
+    assert f"{LIFT} episode 0: success after 50 steps -> failed" in failure.text
+    write_junit(worse, None, path, unfit=True)
+    assert read_junit(path).find("testcase/error") is not None
+    short, _ = gate(episodes_of([True] * 5), lambda record: record)
+    write_junit(short, None, path, unfit=False)
+    assert "cannot tell" in read_junit(path).find("testcase/skipped").get("message")
+    fine, _ = gate(episodes_of([True] * 50), lambda record: record)
+    write_junit(fine, None, path, unfit=False)
+    assert len(read_junit(path).find("testcase")) == 1  # what was measured
+
+
+def test_json_has_what_was_counted(gate) -> None:
+    found, _ = gate(episodes_of([True] * 50), failing)
+    said = gate_json(found, None)
+    (place,) = said["environments"]
+    assert said["verdict"] == place["verdict"] == "worse"
+    assert place["only_baseline"] == place["pairs"] == len(said["flips"]) == found.pairs
+    assert place["low"] <= place["difference"] == -1.0 < place["high"] < 0.0
+
+
+VERDICTS = {"+": Verdict.NO_WORSE, "-": Verdict.WORSE, "?": Verdict.CANNOT_TELL}
+
+
+@pytest.mark.parametrize(
+    ("truth", "found", "suspects"),
+    [
+        ("++++----", "4", "4"),
+        ("--------", "0", "0"),
+        ("+++++++-", "7", "7"),
+        ("-", "0", "0"),
+        ("++++++++", None, ""),
+        ("+++++++?", None, ""),
+        ("+++?----", None, "34"),
+        ("++??-", None, "234"),
+    ],
+)
+def test_bisection_finds_the_first_that_is_worse_or_says_what_is_open(
+    monkeypatch: pytest.MonkeyPatch, truth: str, found: str | None, suspects: str
+) -> None:
+    designs: list[GateDesign] = []
+
+    def probe(policy: str, baseline: EpisodeSet, design: GateDesign, **_: object) -> Regression:
+        designs.append(design)
+        outcome = {"+": (True, True), "-": (True, False), "?": (True, True)}[truth[int(policy)]]
+        many = 0 if truth[int(policy)] == "?" else 1000
+        progress = follow(replace(design, budget=1000), [outcome] * many) if many else begin(design)
+        place = regression.PlaceVerdict(regression.Place(LIFT, "", 0), progress, (), 0)
+        return Regression(
+            policy, "baseline", "", design, None, (place,), (), None, False, seconds=0.0
+        )
+
+    monkeypatch.setattr(bisection, "regress", probe)
+    checkpoints = [str(position) for position in range(len(truth))]
+    result = bisect(checkpoints, episodes_of([True]), DESIGN)
+    assert result.found == found
+    assert "".join(result.suspects) == suspects
+    assert len(designs) == len(result.probes) <= most_probes(len(truth))
+    assert {design.alpha for design in designs} == {DESIGN.alpha / most_probes(len(truth))}
+    expected = "worse" if suspects else {"+": "no worse", "?": "cannot tell"}[truth[-1]]
+    assert result.verdict == expected
+    assert all(each in say_bisection(result) for each in result.suspects)
