@@ -84,10 +84,10 @@ def faulty(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Faulty]]:
             type(self).built += 1
             super().__init__(*arguments, **options)
 
-    shares._discard_environments()
+    shares.discard_environments()
     monkeypatch.setattr(shares, "OctoBenchEnvironment", Mine)
     yield Mine
-    shares._discard_environments()
+    shares.discard_environments()
 
 
 @pytest.mark.parametrize(

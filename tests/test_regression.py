@@ -14,9 +14,10 @@ from octo_bench.errors import BadInference, Mismatch, UnknownName
 from octo_bench.evaluation import bisection, regression
 from octo_bench.evaluation.bisection import bisect, most_probes
 from octo_bench.evaluation.matching import EpisodeSet
+from octo_bench.evaluation.provenance import provenance_of
 from octo_bench.evaluation.records import EpisodeRecord
 from octo_bench.evaluation.regression import Regression, pairs_if_same, regress
-from octo_bench.evaluation.selection import choose
+from octo_bench.evaluation.selection import choose, merge
 from octo_bench.reports.comparison import say_bisection
 from octo_bench.reports.gate import gate_json, say_verdict
 from octo_bench.reports.junit import write_junit
@@ -151,6 +152,21 @@ def test_choosing_names_what_there_is() -> None:
         choose(episodes, ["demos=50"])
     with pytest.raises(UnknownName, match="did you mean head"):
         choose(episodes, ["haed=diffusion"])
+
+
+def test_files_of_several_environments_are_one_baseline(gate) -> None:
+    sets = [episodes_of([True] * 50, env, env_id=env) for env in (LIFT, STACK)]
+    kept = [replace(each, provenance=provenance_of(each.records, 0)) for each in sets]
+    found, _ = gate(merge(kept), lambda record: record)
+    assert found.verdict is Verdict.NO_WORSE
+    assert [str(place.place) for place in found.places] == [LIFT, STACK]
+    assert not found.unchecked
+    assert gate(merge([kept[0], sets[1]]), lambda record: record)[0].unchecked
+    older = replace(kept[1].provenance, versions={**kept[1].provenance.versions, "torch": "0"})
+    with pytest.raises(Mismatch, match="the version of torch"):
+        merge([kept[0], replace(kept[1], provenance=older)])
+    with pytest.raises(Mismatch, match="study_seed"):
+        merge([kept[0], replace(kept[1], provenance=replace(older, study_seed=1))])
 
 
 def test_a_baseline_asked_in_two_ways_is_refused(gate) -> None:

@@ -26,9 +26,11 @@ _KEPT = "What is written"
 _GUARANTEES = "What is guaranteed"
 
 Baseline = Annotated[
-    Path,
+    list[Path],
     typer.Option(
-        metavar="RECORDS", help="The baseline's episodes, as `octo-bench evaluate` wrote them."
+        metavar="RECORDS",
+        help="The baseline's episodes, as `octo-bench evaluate` wrote them; repeat it for more "
+        "environments.",
     ),
 ]
 Where = Annotated[
@@ -103,8 +105,8 @@ def compare(
     from octo_bench.reports.comparison import as_json as comparison_json
     from octo_bench.reports.comparison import text
 
-    first = _episodes(a, env, where_a)
-    second = _episodes(b, env, where_b)
+    first = _episodes([a], env, where_a)
+    second = _episodes([b], env, where_b)
     comparison = compare_episodes(first, second, allow or ())
     if dispersion:
         from octo_bench.evaluation.dispersion import with_dispersion
@@ -132,7 +134,8 @@ def regress(
         typer.Option(
             "--write-golden",
             rich_help_panel=_BEFORE_EPISODES,
-            help="POLICY is the baseline: keep some of its answers beside RECORDS, and end.",
+            help="POLICY is the baseline: keep some of its answers beside (the first) RECORDS, "
+            "and end.",
         ),
     ] = False,
     golden_only: Annotated[
@@ -191,10 +194,10 @@ def regress(
 
     design = _design(margin, alpha, beta, budget)
     episodes = _episodes(baseline, env, where)
-    golden = golden_path(baseline)
+    golden = golden_path(baseline[0])
     if write_golden:
         keep(answers_of(policy, episodes), golden)
-        print(f"{golden}: what {policy} does in some states of {baseline}")
+        print(f"{golden}: what {policy} does in some states of {episodes.name}")
         return
     check = None
     if golden_only or golden.exists():
@@ -260,12 +263,14 @@ def bisect(
     raise typer.Exit(_exit_code(found.verdict))
 
 
-def _episodes(path: Path, env: Sequence[str] | None, where: Sequence[str] | None) -> EpisodeSet:
+def _episodes(
+    paths: Sequence[Path], env: Sequence[str] | None, where: Sequence[str] | None
+) -> EpisodeSet:
     from octo_bench.evaluation.matching import read_episodes
-    from octo_bench.evaluation.selection import choose
+    from octo_bench.evaluation.selection import choose, merge
 
     conditions = [f"env_id={each}" for each in env or ()] + list(where or ())
-    return choose(read_episodes(path), conditions)
+    return choose(merge([read_episodes(path) for path in paths]), conditions)
 
 
 def _design(margin: float, alpha: float, beta: float, budget: int) -> GateDesign:

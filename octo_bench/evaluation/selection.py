@@ -1,4 +1,7 @@
-"""Choosing episodes out of a file that holds those of several policies, such as a study's."""
+"""Putting episodes together for a comparison: of several files as one, or some of those of a file.
+
+A study's file holds the episodes of several policies, `evaluate` writes one for each environment.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +11,7 @@ from dataclasses import replace
 from octo_bench.definitions import environment
 from octo_bench.errors import Mismatch, UnknownName
 from octo_bench.evaluation.matching import EpisodeSet
+from octo_bench.evaluation.provenance import Provenance
 
 COLUMNS = (
     *("policy", "head", "demos", "draw", "train_seed", "env_id", "suite", "level", "inference"),
@@ -43,3 +47,41 @@ def choose(episodes: EpisodeSet, conditions: Sequence[str]) -> EpisodeSet:
             )
     name = f"{episodes.name} ({', '.join(conditions)})" if conditions else episodes.name
     return replace(episodes, name=name, records=records)
+
+
+def merge(sets: Sequence[EpisodeSet]) -> EpisodeSet:
+    """The episodes of several sets as one, such as one policy's in several environments.
+
+    Raises:
+        Mismatch: when they were not measured alike; names what differs.
+    """
+    first, *others = sets
+    if not others:
+        return first
+    known = [each.provenance for each in sets if each.provenance is not None]
+    for other in others:
+        if key := _difference(first.provenance, other.provenance):
+            raise Mismatch(
+                f"{first.name} and {other.name} differ in {key} and are no one baseline; "
+                "measure both in the same way"
+            )
+    definitions = {name: value for each in known for name, value in each.definitions.items()}
+    return EpisodeSet(
+        name=" and ".join(each.name for each in sets),
+        records=[record for each in sets for record in each.records],
+        provenance=replace(known[0], definitions=definitions) if len(known) == len(sets) else None,
+    )
+
+
+def _difference(first: Provenance | None, other: Provenance | None) -> str:
+    """What differs between what two sets depend on; "" if nothing is known to."""
+    if first is None or other is None:
+        return ""
+    if first.study_seed != other.study_seed:
+        return "study_seed"
+    for name in first.definitions.keys() & other.definitions.keys():
+        if first.definitions[name] != other.definitions[name]:
+            return f"the definition of {name}"
+    names = [*first.versions, *other.versions]
+    differing = [name for name in names if first.versions.get(name) != other.versions.get(name)]
+    return f"the version of {differing[0]}" if differing else ""

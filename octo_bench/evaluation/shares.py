@@ -8,7 +8,7 @@ never a failed episode, costs the other episodes nothing, and does not change it
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
@@ -139,7 +139,7 @@ def roll_share(share: Share) -> Iterator[list[EpisodeRecord]]:
                     finished.append(share.named(record, attempts[record.episode]))
             yield finished
         if broken:
-            _discard_environments()
+            discard_environments()
         together = tuple(waiting[:1])
 
 
@@ -149,11 +149,16 @@ def forget_agents() -> None:
 
 
 _ENVIRONMENTS: dict[tuple[str, bool, str, int], list[OctoBenchEnvironment]] = {}
+_KINDS = 2
+"""Kinds of environments that a process keeps: the slots of one take 2 GB."""
 
 
 def _environments(share: Share, images: bool, count: int) -> list[OctoBenchEnvironment]:
     """`count` environments of this process, kept: building one takes a second."""
-    kept = _ENVIRONMENTS.setdefault((share.env_id, images, share.suite, share.level), [])
+    kind = (share.env_id, images, share.suite, share.level)
+    kept = _ENVIRONMENTS[kind] = _ENVIRONMENTS.pop(kind, [])  # the latest comes last
+    for other in list(_ENVIRONMENTS)[:-_KINDS]:
+        _close(_ENVIRONMENTS.pop(other))
     while len(kept) < count:
         kept.append(
             OctoBenchEnvironment(share.env_id, images=images, suite=share.suite, level=share.level)
@@ -161,12 +166,17 @@ def _environments(share: Share, images: bool, count: int) -> list[OctoBenchEnvir
     return kept[:count]
 
 
-def _discard_environments() -> None:
+def discard_environments() -> None:
     """Forget what is kept: what is needed next is built anew."""
-    for env in [env for kept in _ENVIRONMENTS.values() for env in kept]:
+    for kept in _ENVIRONMENTS.values():
+        _close(kept)
+    _ENVIRONMENTS.clear()
+
+
+def _close(environments: Iterable[OctoBenchEnvironment]) -> None:
+    for env in environments:
         with suppress(*INFRASTRUCTURE_ERRORS):
             env.close()
-    _ENVIRONMENTS.clear()
 
 
 @lru_cache(maxsize=_AGENTS)
