@@ -10,6 +10,9 @@ _DATA = {
 }
 
 setup(
+    # The pytest plugin is a module of its own: pytest loads it in every project, and must not have
+    # to load octo_bench for it.
+    py_modules=["pytest_octo_bench"],
     packages=[*find_packages(include=["octo_bench*"]), *_DATA],
     package_dir=_DATA,
     package_data={

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.metadata
 import subprocess
 import sys
 import xml.etree.ElementTree as ElementTree
@@ -20,8 +21,8 @@ from octo_bench.statistics.intervals import clopper_pearson
 
 pytest_plugins = "pytester"
 
-# The plugin under its own name only: the entry point would load it a second time.
-LOADED = ("-p", "no:octo_bench", "-p", "octo_bench.pytest_plugin")
+# By its own name only: the entry point would load it a second time.
+LOADED = ("-p", "no:octo_bench", "-p", "pytest_octo_bench")
 LIFT = "octo_bench/Lift-Panda-v0"
 
 
@@ -145,12 +146,17 @@ def test_the_example_is_collected(pytester: pytest.Pytester) -> None:
 
 def test_loading_the_plugin_imports_nothing_heavy() -> None:
     program = (
-        "import sys, pytest, octo_bench.pytest_plugin\n"
-        "heavy = {'torch', 'mujoco', 'robosuite', 'scipy', 'pandas', 'numba', 'pyarrow'}\n"
+        "import sys, pytest, pytest_octo_bench\n"
+        "heavy = {'octo_bench', 'gymnasium', 'numpy', 'torch', 'mujoco', 'scipy'}\n"
         "sys.exit(', '.join(heavy & set(sys.modules)))"
     )
     result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
     assert result.stderr.strip() == ""
+
+
+def test_pytest_finds_the_plugin_by_itself() -> None:
+    (found,) = importlib.metadata.entry_points(group="pytest11", name="octo_bench")
+    assert found.value == "pytest_octo_bench"
 
 
 @pytest.mark.parametrize(("episodes", "rate"), [(20, 0.5), (50, 0.8), (100, 0.9)])

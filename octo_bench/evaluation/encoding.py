@@ -8,6 +8,7 @@ for each of them, and hardly touches it). What `subprocess` does by itself needs
 from __future__ import annotations
 
 import subprocess
+import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -20,26 +21,38 @@ from octo_bench.files import atomic_path
 def write_film(
     frames: Sequence[np.ndarray], out: Path, frames_a_second: float, options: Sequence[str] = ()
 ) -> None:
-    """Write frames (H, W, 3) uint8, H and W even, as a film.
+    """Write a film to an .mp4, atomically; see `encode_film`.
+
+    Raises:
+        BadFile: when the disk is full.
+    """
+    with atomic_path(out) as temporary:
+        temporary.write_bytes(encode_film(frames, frames_a_second, options))
+
+
+def encode_film(
+    frames: Sequence[np.ndarray], frames_a_second: float, options: Sequence[str] = ()
+) -> bytes:
+    """Frames (H, W, 3) uint8, H and W even, at least one, as the bytes of an .mp4.
 
     Args:
         frames: at least one.
-        out: an .mp4, written atomically.
         frames_a_second: how fast it plays.
         options: more of FFmpeg's for the output, such as ("-crf", "30").
 
     Raises:
-        BadFile: when the disk is full.
         subprocess.CalledProcessError: when FFmpeg cannot encode it; `stderr` says why.
     """
     height, width, _ = frames[0].shape
     raw = ("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}")
     film = ("-an", "-c:v", "libx264", "-pix_fmt", "yuv420p", *options, "-f", "mp4")
     program = (imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y")
-    with atomic_path(out) as temporary:
+    with tempfile.TemporaryDirectory() as folder:
+        out = Path(folder, "film.mp4")  # the format is written back and forth, not to a pipe
         subprocess.run(
-            [*program, *raw, "-r", f"{frames_a_second:g}", "-i", "-", *film, str(temporary)],
+            [*program, *raw, "-r", f"{frames_a_second:g}", "-i", "-", *film, str(out)],
             input=b"".join(np.ascontiguousarray(frame).data for frame in frames),
             capture_output=True,
             check=True,
         )
+        return out.read_bytes()

@@ -13,6 +13,7 @@ from octo_bench.agents.inference import DEFAULT, Inference
 from octo_bench.agents.loading import load_agent
 from octo_bench.definitions import environment
 from octo_bench.errors import BadFile
+from octo_bench.evaluation.encoding import encode_film
 from octo_bench.evaluation.episodes import roll_out, use_one_thread
 from octo_bench.evaluation.records import EpisodeRecord
 from octo_bench.files import atomic_path
@@ -74,8 +75,7 @@ def _encoded(frames: Sequence[np.ndarray], suffix: str) -> bytes:
         pause = 2000 / CONTROL_FREQUENCY  # ms, every other frame
         every_other = np.stack(frames[::2])
         return imageio.v3.imwrite("<bytes>", every_other, extension=suffix, duration=pause, loop=0)
-    film = np.stack(frames)
-    return imageio.v3.imwrite("<bytes>", film, extension=suffix, fps=CONTROL_FREQUENCY)
+    return encode_film(frames, CONTROL_FREQUENCY)
 
 
 class FilmedEnvironment(OctoBenchEnvironment):

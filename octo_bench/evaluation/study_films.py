@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
 
-import imageio.v3
 import numpy as np
 from PIL import Image
 
 from octo_bench.agents.inference import described
 from octo_bench.agents.loading import load_agent
 from octo_bench.definitions import environment
+from octo_bench.evaluation.encoding import encode_film
 from octo_bench.evaluation.episodes import SLOTS, roll_out, use_one_thread
 from octo_bench.evaluation.films import FilmedEnvironment
 from octo_bench.evaluation.records import EpisodeRecord
@@ -84,17 +84,10 @@ def encode(frames: Sequence[np.ndarray]) -> bytes:
     every = CONTROL_FREQUENCY // FRAMES_A_SECOND
     chosen = [*frames[:-1:every], frames[-1]]
     small = [np.asarray(Image.fromarray(frame).resize((SIZE, SIZE))) for frame in chosen]
-    film = np.stack([*small, *[small[-1]] * _HELD])
+    film = [*small, *[small[-1]] * _HELD]
     encoded = b""
     for quality in _QUALITIES:
-        encoded = imageio.v3.imwrite(
-            "<bytes>",
-            film,
-            extension=".mp4",
-            fps=FRAMES_A_SECOND,
-            quality=None,
-            output_params=_parameters(quality),
-        )
+        encoded = encode_film(film, FRAMES_A_SECOND, _parameters(quality))
         if len(encoded) <= LARGEST:
             break
     return encoded
