@@ -13,8 +13,12 @@ INSTALLED := $(VENV)/.installed
 reproduce: $(INSTALLED)
 	$(BIN)/octo-bench reproduce quick --workers $(WORKERS)
 
+# In two halves: a process that has tested many environments has taken gigabytes.
+IN_PARALLEL := --numprocesses $(WORKERS) --dist loadfile
+
 test: lint browser
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(IN_PARALLEL) tests/test_[a-o]*.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(IN_PARALLEL) tests/test_[p-z]*.py
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

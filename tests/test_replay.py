@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-import imageio.v3
 import pytest
 import torch
+from reading_films import frames_of
 from synthetic import tiny_config, toy_demonstrations
 
 from octo_bench.agents.inference import Inference
@@ -72,7 +72,7 @@ def test_the_same_episode_is_filmed(
         "outcome: the same",
     ]
     recorded = read_records(study / "episodes.parquet")[2]
-    assert len(imageio.v3.imread(tmp_path / "2.mp4")) == recorded.steps + 1
+    assert len(frames_of(tmp_path / "2.mp4")) == recorded.steps + 1
 
 
 def test_a_fine_tuned_policy_is_found_and_asked_as_it_was(
