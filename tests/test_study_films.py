@@ -5,10 +5,9 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
-import imageio.v3
 import numpy as np
 import pytest
-from reading_films import frames_of
+from reading_films import frames_of, rate_and_codec_of
 from synthetic_study import write_study
 
 from octo_bench.evaluation.records import VARYING_COLUMNS, EpisodeRecord
@@ -44,8 +43,7 @@ def test_films_run_as_fast_as_the_robot_and_hold_their_end(tmp_path: Path) -> No
     frames = frames_of(tmp_path / "film.mp4")
     # Every other of 200, and the last held for a second; 10 a second, as fast as the robot.
     assert frames.shape == (100 + 1 + 10, SIZE, SIZE, 3)
-    assert imageio.v3.immeta(film, extension=".mp4")["fps"] == 10
-    assert imageio.v3.immeta(film, extension=".mp4")["codec"] == "h264"
+    assert rate_and_codec_of(tmp_path / "film.mp4") == (10, "h264")
 
 
 def test_the_index_of_a_film_comes_first_and_nothing_tells_when_it_was_made() -> None:
