@@ -29,13 +29,27 @@ def read_declaration(path: Path, declared: type[T], error: type[BadFile], **give
         error: raised for whatever is wrong, naming the file, the key and the mend.
         given: fields that come from elsewhere (a name from the file's own name, say).
     """
+    return from_table(read_table(path, error), declared, error, path, given=given)
+
+
+def read_table(path: Path, error: type[BadFile]) -> dict[str, Any]:
+    """Read a TOML file, its keys unchecked."""
     try:
-        table = tomllib.loads(Path(path).read_text(encoding="utf-8"))
+        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
     except FileNotFoundError as missing:
         raise error(path, "no such file", "check the path") from missing
     except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as broken:
         raise error(path, f"cannot be read as TOML ({broken})", "mend its syntax") from broken
-    return from_table(table, declared, error, path, given=given)
+
+
+def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """`base` with the keys of `changes`: tables are merged, everything else is replaced."""
+    both = dict(base)
+    for key, value in changes.items():
+        old = both.get(key)
+        tables = isinstance(old, Mapping) and isinstance(value, Mapping)
+        both[key] = merged(old, value) if tables else value
+    return both
 
 
 def from_table(

@@ -112,6 +112,38 @@ def test_collecting_goes_on_where_it_was_killed(collected: Path, tmp_path: Path)
         np.testing.assert_array_equal(value, resumed[name])
 
 
+def test_a_suite_changes_how_demonstrations_look_and_nothing_else(
+    collected: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "look.hdf5"
+    collect(LIFT, 1, out, first_seed=5, suite="training", level=2, progress=False)
+    plain, varied = (read_demonstrations(path, 1).episodes[0] for path in (collected, out))
+    np.testing.assert_array_equal(varied.actions, plain.actions)
+    np.testing.assert_array_equal(varied.proprio, plain.proprio)
+    for before, after in (
+        (plain.image_primary, varied.image_primary),
+        (plain.image_wrist, varied.image_wrist),
+    ):
+        assert np.abs(before.astype(int) - after).mean() > 2
+    with pytest.raises(BadDemonstrations, match=r"holds .*'training' at level 2 from seed 5"):
+        collect(LIFT, 1, out, first_seed=5, progress=False)
+    with pytest.raises(UnknownName, match="training"):
+        collect(LIFT, 1, out, first_seed=5, suite="trainning", progress=False)
+
+
+def test_mapped_images_are_those_of_the_file(collected: Path, tmp_path: Path) -> None:
+    path = tmp_path / "lift.hdf5"
+    path.write_bytes(collected.read_bytes())
+    for demos, draw in ((3, 0), (2, 1), (2, 1)):
+        read = read_demonstrations(path, demos, draw)
+        mapped = read_demonstrations(path, demos, draw, mapped=True)
+        for one, other in zip(read.episodes, mapped.episodes, strict=True):
+            assert one.seed == other.seed
+            np.testing.assert_array_equal(one.image_primary, other.image_primary)
+            np.testing.assert_array_equal(one.image_wrist, other.image_wrist)
+    assert len(list(tmp_path.glob(".*.frames"))) == 1
+
+
 def test_a_file_of_something_else_is_refused(collected: Path, tmp_path: Path) -> None:
     with pytest.raises(BadDemonstrations, match="from seed 5"):
         collect(LIFT, 4, collected, first_seed=6, progress=False)

@@ -16,7 +16,7 @@ from octo_bench.demonstrations.windows import Windows, statistics_of
 from octo_bench.errors import BadFile, BadRecipe
 from octo_bench.models.octo import Octo
 from octo_bench.training import loop
-from octo_bench.training.augmentation import augment, random_shift
+from octo_bench.training.augmentation import augment
 from octo_bench.training.finetune import FinetuneSettings, finetune
 from octo_bench.training.objective import objective
 from octo_bench.training.pretrain import pretrain_on
@@ -251,7 +251,8 @@ def test_augmentation_keeps_range_and_is_off_at_zero() -> None:
 
 def test_shift_moves_by_whole_pixels() -> None:
     images = torch.randint(0, 256, (40, SIZE, SIZE, 3), dtype=torch.uint8)
-    shifted = random_shift(images, 1, torch.Generator().manual_seed(0))
+    moved = augment(images, Augmentation(1, 0, 0, 0), torch.Generator().manual_seed(0))
+    shifted = ((moved + 1) * 127.5).round().to(torch.uint8)
     seen = set()
     for before, after in zip(images, shifted, strict=True):
         moves = [
@@ -307,6 +308,32 @@ def test_bad_recipe_names_file_and_key(tmp_path: Path, old: str, new: str, messa
     with pytest.raises(BadRecipe, match=message) as error:
         read_recipe(path)
     assert str(path) in str(error.value)
+
+
+def test_a_recipe_says_only_what_differs_from_its_base(tmp_path: Path) -> None:
+    (tmp_path / "base.toml").write_text(RECIPE)
+    changed = tmp_path / "changed.toml"
+    changed.write_text('base = "base.toml"\n[model]\nhead = "categorical"\n')
+    base, read = read_recipe(tmp_path / "base.toml"), read_recipe(changed)
+    assert read == replace(base, model=replace(base.model, head="categorical"))
+    again = tmp_path / "again.toml"
+    again.write_text('base = "changed.toml"\nexecute = 2\n')
+    assert read_recipe(again) == replace(read, execute=2)
+
+
+@pytest.mark.parametrize(
+    ("base", "message"),
+    [
+        ('"r.toml"', "based on itself"),
+        ('"none.toml"', r"none\.toml: no such file"),
+        ("7", "'base' must be the path"),
+    ],
+)
+def test_a_bad_base_is_named(tmp_path: Path, base: str, message: str) -> None:
+    path = tmp_path / "r.toml"
+    path.write_text(f"base = {base}\n{RECIPE}")
+    with pytest.raises(BadRecipe, match=message):
+        read_recipe(path)
 
 
 def test_range_of_the_head_is_checked_against_the_data(tmp_path: Path) -> None:

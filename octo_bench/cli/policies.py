@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from octo_bench.cli.arguments import AsJson, EnvId, Policy, Workers
+from octo_bench.cli.arguments import AsJson, EnvId, Policy, SuiteLevel, SuiteName, Workers
 from octo_bench.cli.printing import print_rows
 
 
@@ -84,24 +84,35 @@ def collect(
     demos: Annotated[int, typer.Option(min=1, help="Successful demonstrations to keep.")],
     out: Annotated[Path, typer.Option(help="HDF5 file to write; a cut-off one is continued.")],
     seed: Annotated[int, typer.Option(min=0, help="Seed of the first try; the rest follow.")] = 0,
+    suite: SuiteName = "",
+    level: SuiteLevel = 1,
     workers: Workers = 1,
 ) -> None:
     """Collect demonstrations from the scripted expert, in robomimic's HDF5 layout."""
     from octo_bench.demonstrations.collecting import collect as collect_demonstrations
 
-    summary = collect_demonstrations(env, demos, out, first_seed=seed, workers=workers)
+    summary = collect_demonstrations(
+        env, demos, out, first_seed=seed, suite=suite, level=level, workers=workers
+    )
     print(f"{out}: {summary.kept} demonstrations of {summary.tried} tried, {summary.steps} steps")
 
 
 def pretrain(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe.toml.")],
     out: Annotated[Path, typer.Option(help="Policy folder to write; a stopped run goes on.")],
+    data: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="DIR",
+            help="Folder of the demonstrations, which recipes may share; else one inside OUT.",
+        ),
+    ] = None,
     workers: Workers = 1,
 ) -> None:
     """Pre-train a policy by a recipe; the demonstrations it names are collected first."""
     from octo_bench.training.pretrain import pretrain as pretrain_policy
 
-    summary = pretrain_policy(recipe, out, workers=workers)
+    summary = pretrain_policy(recipe, out, data=data, workers=workers)
     print(f"{out}: {summary.steps} steps in {summary.seconds / 60:.1f} min")
 
 

@@ -16,7 +16,7 @@ import signal
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
-from functools import cache
+from functools import partial
 from pathlib import Path
 
 import h5py
@@ -31,6 +31,7 @@ from octo_bench.files import explain_full_disk
 from octo_bench.simulation.construction import robosuite_settings
 from octo_bench.simulation.environment import OctoBenchEnvironment
 from octo_bench.simulation.world import Control
+from octo_bench.suites import find_level
 from octo_bench.support import require_supported
 
 NOISE = 0.15
@@ -53,6 +54,22 @@ class Attempt:
 
 
 @dataclass(frozen=True)
+class Source:
+    """What is collected: an environment's episodes from `first_seed` on, as they are, or as a
+    level of a suite changes their look (what is said stays the task's own)."""
+
+    env_id: str
+    first_seed: int
+    suite: str = ""
+    level: int = 0
+
+    def __str__(self) -> str:
+        """For people: "octo_bench/Lift-Panda-v0 from seed 5"."""
+        look = f" with '{self.suite}' at level {self.level}" if self.suite else ""
+        return f"{self.env_id}{look} from seed {self.first_seed}"
+
+
+@dataclass(frozen=True)
 class CollectionSummary:
     """What collecting came to: demonstrations kept, episodes tried, steps kept."""
 
@@ -67,6 +84,8 @@ def collect(
     out: Path,
     *,
     first_seed: int = 0,
+    suite: str = "",
+    level: int = 1,
     workers: int = 1,
     progress: bool = True,
 ) -> CollectionSummary:
@@ -74,8 +93,12 @@ def collect(
 
     A collection that was cut off goes on where it stopped.
 
+    Args:
+        suite: a perturbation whose `level` changes how each episode looks; none if empty.
+
     Raises:
-        UnknownName: for an unknown environment.
+        UnknownName: for an unknown environment or suite.
+        UnknownLevel: for a level that the suite does not have.
         UnsupportedEnvironment: for one whose demonstrator does not succeed often enough.
         BadDemonstrations: when `out` is not a collection of this environment from this seed.
         BadFile: when the disk is full.
@@ -83,22 +106,33 @@ def collect(
     out = Path(out)
     declared = environment(env_id)
     require_supported(declared)
+    if suite:
+        find_level(suite, level)
+    source = Source(declared.id, first_seed, suite, level if suite else 0)
     out.parent.mkdir(parents=True, exist_ok=True)
-    partial = out.with_name(f".{out.name}.part")
+    unfinished = out.with_name(f".{out.name}.part")
     if out.exists():
-        kept, tried, steps = _state_of(out, declared.id, first_seed)
+        kept, tried, steps = _state_of(out, source)
         if kept >= demos:
             return CollectionSummary(kept, tried, steps)
-        out.replace(partial)
+        out.replace(unfinished)
     with explain_full_disk(out):
-        summary = _collect_into(partial, declared.id, demos, first_seed, workers, progress)
-        partial.replace(out)
+        summary = _collect_into(unfinished, source, demos, workers, progress)
+        unfinished.replace(out)
     return summary
 
 
-def attempt(env_id: str, seed: int, *, images: bool = True, control: Control = "fast") -> Attempt:
+def attempt(
+    env_id: str,
+    seed: int,
+    *,
+    images: bool = True,
+    control: Control = "fast",
+    suite: str = "",
+    level: int = 1,
+) -> Attempt:
     """Let the demonstrator try the episode of `seed`."""
-    environment_ = _environment(env_id, images, control)
+    environment_ = _environment(env_id, images, control, suite, level)
     generator = np.random.default_rng([seed, 1])
     observation, _ = environment_.reset(seed=seed)
     motion = demonstrate(environment_.world)
@@ -135,23 +169,34 @@ def attempt(env_id: str, seed: int, *, images: bool = True, control: Control = "
     )
 
 
-@cache
-def _environment(env_id: str, images: bool, control: Control) -> OctoBenchEnvironment:
-    """One environment a process: building it takes a second."""
-    return OctoBenchEnvironment(env_id, images=images, control=control)
+_kept: dict[tuple[object, ...], OctoBenchEnvironment] = {}
+
+
+def _environment(
+    env_id: str, images: bool, control: Control, suite: str, level: int
+) -> OctoBenchEnvironment:
+    """The process's one environment: building it takes a second, and each takes 250 MB."""
+    kind = (env_id, images, control, suite, level)
+    if kind not in _kept:
+        while _kept:
+            _kept.popitem()[1].close()
+        _kept[kind] = OctoBenchEnvironment(
+            env_id, images=images, control=control, suite=suite, level=level
+        )
+    return _kept[kind]
 
 
 def _collect_into(
-    path: Path, env_id: str, demos: int, first_seed: int, workers: int, progress: bool
+    path: Path, source: Source, demos: int, workers: int, progress: bool
 ) -> CollectionSummary:
     if path.exists() and not _is_readable(path):
         path.unlink()  # a cut in the middle of a write can spoil the whole file
     if not path.exists():
         with h5py.File(path, "w") as file:
-            _write_header(file, env_id, first_seed)
-    kept, tried, steps = _state_of(path, env_id, first_seed)
-    bar = tqdm(total=demos, initial=kept, desc=f"collect {env_id}", disable=not progress)
-    with bar, closing(_attempts(env_id, first_seed + tried, workers)) as attempts:
+            _write_header(file, source)
+    kept, tried, steps = _state_of(path, source)
+    bar = tqdm(total=demos, initial=kept, desc=f"collect {source.env_id}", disable=not progress)
+    with bar, closing(_attempts(source, tried, workers)) as attempts:
         while kept < demos:
             result = next(attempts)
             tried += 1
@@ -167,28 +212,26 @@ def _collect_into(
     return CollectionSummary(kept, tried, steps)
 
 
-def _attempts(env_id: str, first_seed: int, workers: int) -> Iterator[Attempt]:
-    """Attempts at one seed after the other, in order."""
+def _attempts(source: Source, tried: int, workers: int) -> Iterator[Attempt]:
+    """Attempts at one seed after the other, in order, after those that were `tried`."""
+    try_seed = partial(attempt, source.env_id, suite=source.suite, level=source.level)
+    seed = source.first_seed + tried
     if workers <= 1:
-        seed = first_seed
         while True:
-            yield attempt(env_id, seed)
+            yield try_seed(seed)
             seed += 1
     context = multiprocessing.get_context("spawn")
     # Ctrl-C ends the workers at once and without a word: the caller says what there is to say.
     with context.Pool(workers, signal.signal, (signal.SIGINT, signal.SIG_DFL)) as pool:
-        seed = first_seed
-        pending = [
-            pool.apply_async(attempt, (env_id, seed + ahead)) for ahead in range(2 * workers)
-        ]
+        pending = [pool.apply_async(try_seed, (seed + ahead,)) for ahead in range(2 * workers)]
         while True:
             yield pending.pop(0).get()
             seed += 1
-            pending.append(pool.apply_async(attempt, (env_id, seed + 2 * workers - 1)))
+            pending.append(pool.apply_async(try_seed, (seed + 2 * workers - 1,)))
 
 
-def _write_header(file: h5py.File, env_id: str, first_seed: int) -> None:
-    declared = environment(env_id)
+def _write_header(file: h5py.File, source: Source) -> None:
+    declared = environment(source.env_id)
     env_args = {
         "env_name": declared.task.robosuite,
         "env_version": importlib.metadata.version("robosuite"),
@@ -206,7 +249,9 @@ def _write_header(file: h5py.File, env_id: str, first_seed: int) -> None:
         demonstrator=declared.task.demonstrator,
         noise=NOISE,
         versions=json.dumps({name: importlib.metadata.version(name) for name in _VERSIONS}),
-        first_seed=first_seed,
+        first_seed=source.first_seed,
+        suite=source.suite,
+        level=source.level,
         tried=0,
         total=0,
     )
@@ -235,20 +280,25 @@ def _is_readable(path: Path) -> bool:
         return False
 
 
-def _state_of(path: Path, env_id: str, first_seed: int) -> tuple[int, int, int]:
+def _state_of(path: Path, source: Source) -> tuple[int, int, int]:
     """Demonstrations kept, episodes tried, steps kept, of a collection that is to go on."""
     mend = "delete it, or choose another --out"
     try:
         with h5py.File(path) as file:
             found = file["data"].attrs
-            if str(found["env_id"]) != env_id or int(found["first_seed"]) != first_seed:
-                problem = f"holds {found['env_id']} from seed {found['first_seed']}"
-                raise BadDemonstrations(path, problem, mend)
+            held = Source(
+                str(found["env_id"]),
+                int(found["first_seed"]),
+                str(found.get("suite", "")),
+                int(found.get("level", 0)),
+            )
+            if held != source:
+                raise BadDemonstrations(path, f"holds {held}", mend)
             tried = int(found["tried"])
             whole = [
                 demo
                 for demo in (file["data"][name] for name in demo_names(file))
-                if int(demo.attrs.get("seed", first_seed + tried)) < first_seed + tried
+                if int(demo.attrs.get("seed", held.first_seed + tried)) < held.first_seed + tried
             ]
             return len(whole), tried, sum(int(demo.attrs["num_samples"]) for demo in whole)
     except (OSError, KeyError) as broken:

@@ -8,6 +8,7 @@ names the environment, the instruction, the demonstrator and the versions, and e
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +16,7 @@ import h5py
 import numpy as np
 
 from octo_bench.errors import BadDemonstrations
-from octo_bench.files import sha256_file
+from octo_bench.files import atomic_path, sha256_file
 
 FORMAT = 1
 IMAGES = ("image_primary", "image_wrist")
@@ -48,11 +49,17 @@ class Demonstrations:
     sha256: str
 
 
-def read_demonstrations(path: Path, demos: int | None = None, draw: int = 0) -> Demonstrations:
+def read_demonstrations(
+    path: Path, demos: int | None = None, draw: int = 0, *, mapped: bool = False
+) -> Demonstrations:
     """Read a file, or the subset of `demos` demonstrations that `draw` chooses.
 
     Subsets of one draw are nested: its first 50 are among its first 100. Draw 0 takes them in
     the order of the file, every other draw in an order of its own.
+
+    Args:
+        mapped: unpack all images once into a file beside this one and map them from there, so
+            that any number of processes share one copy, which need not fit into memory.
 
     Raises:
         BadDemonstrations: for a file that is no HDF5, was cut off, lacks something, or has fewer
@@ -75,14 +82,16 @@ def read_demonstrations(path: Path, demos: int | None = None, draw: int = 0) -> 
                 order = np.random.default_rng(draw).permutation(len(names))
             chosen = [names[index] for index in order[:demos]]
             data = file["data"]
+            sha256 = sha256_file(path)
+            views = _mapped_frames(path, sha256, file) if mapped else {}
             return Demonstrations(
                 env_id=str(data.attrs["env_id"]),
                 embodiment=str(data.attrs["embodiment"]),
                 task=str(data.attrs["task"]),
                 instruction=str(data.attrs["instruction"]),
                 paraphrases=tuple(json.loads(data.attrs["paraphrases"])),
-                episodes=tuple(_read_episode(data[name]) for name in chosen),
-                sha256=sha256_file(path),
+                episodes=tuple(_read_episode(data[name], views.get(name)) for name in chosen),
+                sha256=sha256,
             )
     except KeyError as missing:
         raise BadDemonstrations(
@@ -99,11 +108,39 @@ def demo_names(file: h5py.File) -> list[str]:
     return sorted(file["data"], key=lambda name: int(name.removeprefix("demo_")))
 
 
-def _read_episode(demo: h5py.Group) -> Episode:
+def _read_episode(demo: h5py.Group, views: Sequence[np.ndarray] | None) -> Episode:
+    primary, wrist = views or (demo[f"obs/{image}"][()] for image in IMAGES)
     return Episode(
-        image_primary=demo["obs/image_primary"][()],
-        image_wrist=demo["obs/image_wrist"][()],
+        image_primary=primary,
+        image_wrist=wrist,
         proprio=demo["obs/proprio"][()],
         actions=demo["actions"][()].astype(np.float32),
         seed=int(demo.attrs["seed"]),
     )
+
+
+def _mapped_frames(
+    path: Path, sha256: str, file: h5py.File
+) -> Mapping[str, tuple[np.ndarray, np.ndarray]]:
+    """Every demonstration's primary and wrist images, from one file of raw pixels beside `path`.
+
+    The file is named for the content, so that one of other demonstrations is never taken.
+    """
+    names = demo_names(file)
+    images = [[file["data"][name]["obs"][image] for image in IMAGES] for name in names]
+    raw = path.with_name(f".{path.stem}-{sha256[:16]}.frames")
+    if not raw.exists():
+        with atomic_path(raw) as temporary, temporary.open("wb") as out:
+            for views in images:
+                for view in views:
+                    out.write(view[()].data)
+    found, offset = {}, 0
+    pixels = np.asarray(np.memmap(raw, np.uint8, "r"))
+    for name, views in zip(names, images, strict=True):
+        ends = np.cumsum([offset, *(view.size for view in views)])
+        primary, wrist = (
+            pixels[begin:end].reshape(view.shape)
+            for view, begin, end in zip(views, ends, ends[1:], strict=False)
+        )
+        found[name], offset = (primary, wrist), int(ends[-1])
+    return found

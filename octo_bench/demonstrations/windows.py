@@ -1,7 +1,7 @@
 """Demonstrations as training batches: windows of observations and chunks of actions.
 
-Frames stay uint8 in memory, one tensor per data set; everything else is a table with one row per
-frame, so that drawing a batch is a handful of gathers.
+Frames stay where they are, uint8, an array per episode; everything else is a table with one row
+per frame, so that drawing a batch is a handful of gathers.
 """
 
 from __future__ import annotations
@@ -55,8 +55,6 @@ class Windows:
     ) -> None:
         """Gather the frames of `datasets`, drawn from in proportion to `weights` (all alike)."""
         self.window, self.chunk = window, chunk
-        self._primary: list[Tensor] = []
-        self._wrist: list[Tensor] = []
         first, last, states, actions = [], [], [], []
         texts: dict[str, int] = {}
         phrasings: list[list[int]] = []
@@ -73,11 +71,12 @@ class Windows:
                 actions.append(scaling.normalise(episode.actions))
                 position += length
             starts.append(position)
-            self._primary.append(_frames([e.image_primary for e in data.episodes]))
-            self._wrist.append(_frames([e.image_wrist for e in data.episodes]))
             phrasings.append(
                 [texts.setdefault(t, len(texts)) for t in (data.instruction, *data.paraphrases)]
             )
+        self._episodes = [episode for data in datasets for episode in data.episodes]
+        lengths = [len(episode.actions) for episode in self._episodes]
+        self._episode_starts = np.cumsum([0, *lengths])
         self.texts = tuple(texts)
         self._starts = torch.tensor(starts)
         self._first = torch.from_numpy(np.concatenate(first))
@@ -129,22 +128,21 @@ class Windows:
 
     def primary(self, frames: Tensor) -> Tensor:
         """Images (N, H, W, 3) uint8 of the primary camera at `frames` (N,)."""
-        return self._gather(self._primary, frames)
+        return self._gather("image_primary", frames)
 
     def wrist(self, frames: Tensor) -> Tensor:
         """Images (N, H, W, 3) uint8 of the wrist camera at `frames` (N,)."""
-        return self._gather(self._wrist, frames)
+        return self._gather("image_wrist", frames)
 
-    def _gather(self, parts: list[Tensor], frames: Tensor) -> Tensor:
-        if len(parts) == 1:
-            return parts[0][frames]
-        out = torch.empty((len(frames), *parts[0].shape[1:]), dtype=torch.uint8)
-        source = torch.bucketize(frames, self._starts[1:], right=True)
-        for number, part in enumerate(parts):
-            rows = (source == number).nonzero().squeeze(1)
-            if len(rows):
-                out[rows] = part[frames[rows] - self._starts[number]]
-        return out
+    def _gather(self, image: str, frames: Tensor) -> Tensor:
+        numbers = frames.numpy()
+        owners = np.searchsorted(self._episode_starts, numbers, side="right") - 1
+        within = numbers - self._episode_starts[owners]
+        shape = getattr(self._episodes[0], image).shape[1:]
+        out = np.empty((len(numbers), *shape), np.uint8)
+        for row, (owner, frame) in enumerate(zip(owners.tolist(), within.tolist(), strict=True)):
+            out[row] = getattr(self._episodes[owner], image)[frame]
+        return torch.from_numpy(out)
 
 
 def balanced_weights(
@@ -169,7 +167,3 @@ def statistics_of(datasets: Sequence[Demonstrations], kind: Kind) -> Statistics:
         actions.setdefault(data.embodiment, []).extend(e.actions for e in data.episodes)
     proprio = [episode.proprio for data in datasets for episode in data.episodes]
     return compute_statistics(actions, proprio, kind)
-
-
-def _frames(parts: Sequence[np.ndarray]) -> Tensor:
-    return torch.from_numpy(np.concatenate(list(parts)))

@@ -50,11 +50,13 @@ def pretrain(
             entry.demos,
             demonstration_file(folder, entry),
             first_seed=entry.first_seed,
+            suite=entry.suite,
+            level=entry.level,
             workers=workers,
             progress=progress,
         )
     datasets = [
-        read_demonstrations(demonstration_file(folder, entry), entry.demos)
+        read_demonstrations(demonstration_file(folder, entry), entry.demos, mapped=True)
         for entry in declared.data
     ]
     return pretrain_on(declared, datasets, out, recipe=recipe, progress=progress)
@@ -62,7 +64,8 @@ def pretrain(
 
 def demonstration_file(folder: Path, entry: Data) -> Path:
     """Where the demonstrations of a recipe's entry lie."""
-    return folder / f"{entry.env.split('/')[-1]}-seed{entry.first_seed}.hdf5"
+    look = f"-{entry.suite}{entry.level}" if entry.suite else ""
+    return folder / f"{entry.env.split('/')[-1]}{look}-seed{entry.first_seed}.hdf5"
 
 
 def pretrain_on(
@@ -158,8 +161,9 @@ def _card(
     def rows() -> Iterator[str]:
         for entry, data in zip(declared.data, datasets, strict=True):
             frames = sum(len(episode.actions) for episode in data.episodes)
+            look = f"{entry.suite}, level {entry.level}" if entry.suite else "plain"
             yield (
-                f"| `{entry.env}` | {len(data.episodes)} | {frames} "
+                f"| `{entry.env}` | {look} | {len(data.episodes)} | {frames} | {entry.weight:g} "
                 f"| {entry.first_seed} and on | `{data.sha256[:12]}` |"
             )
 
@@ -177,9 +181,11 @@ An Octo policy with a {declared.model.head} head, {parameters:,} parameters, pre
 
 ## Data
 
-| environment | demonstrations | frames | seeds | sha256 |
-|---|---|---|---|---|
+| environment | look | demonstrations | frames | weight | seeds | sha256 |
+|---|---|---|---|---|---|---|
 {data_rows}
+
+Every task on every arm is drawn from in proportion to its weight, its files by their frames.
 
 The demonstrators are scripts with noise on what is executed; only successes are kept. The policy
 has seen nothing else: no real images, no other arms, no other tasks.

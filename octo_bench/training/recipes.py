@@ -1,11 +1,15 @@
-"""Pre-training recipes: a TOML file to a frozen dataclass."""
+"""Pre-training recipes: a TOML file to a frozen dataclass.
+
+A recipe that names another as its `base` says only what is different, one change against another.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from octo_bench.declarations import read_declaration
+from octo_bench.declarations import from_table, merged, read_table
 from octo_bench.demonstrations.normalisation import Kind
 from octo_bench.errors import BadRecipe
 from octo_bench.models.octo import OctoConfig
@@ -16,13 +20,16 @@ from octo_bench.training.settings import Optimisation
 class Data:
     """Demonstrations of one environment; they are collected if the file is not there yet.
 
-    `weight`: how often training draws from it, relative to the other entries.
+    `weight`: how often training draws from it, relative to the other entries. `suite` and `level`:
+    a perturbation of `envs/suites/` that changes how each episode looks; none if empty.
     """
 
     env: str
     demos: int
     first_seed: int
     weight: float = 1.0
+    suite: str = ""
+    level: int = 1
 
 
 @dataclass(frozen=True)
@@ -48,12 +55,27 @@ class Recipe:
 
 
 def read_recipe(path: Path) -> Recipe:
-    """Read a recipe.
+    """Read a recipe; `base`, if there is one, is relative to its folder.
 
     Raises:
         BadRecipe: naming the key that is wrong.
     """
     try:
-        return read_declaration(path, Recipe, BadRecipe)
+        return from_table(_table(path), Recipe, BadRecipe, path)
     except ValueError as error:
         raise BadRecipe(path, str(error), "correct it") from error
+
+
+def _table(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:
+    """All keys of a recipe, those of its base included."""
+    table = read_table(path, BadRecipe)
+    base = table.pop("base", None)
+    if base is None:
+        return table
+    if not isinstance(base, str):
+        raise BadRecipe(path, "'base' must be the path of another recipe", "correct it")
+    above = (*above, path.resolve())
+    below = (path.parent / base).resolve()
+    if below in above:
+        raise BadRecipe(path, f"its 'base' {base} is based on itself", "correct it")
+    return merged(_table(below, above), table)
