@@ -197,7 +197,7 @@ def test_a_study_on_a_full_disk_is_one_line(
         title = "Chance"
         seed = 0
         episodes = 1
-        policies = [{ policy = "random", head = "diffusion" }]
+        policies = [{ policy = "random" }]
         targets = [{ env = "Lift-Panda", demos = [0] }]
         demonstrations = { count = 0, first_seed = 0 }
     """

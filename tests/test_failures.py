@@ -22,6 +22,7 @@ from octo_bench.cli import run
 from octo_bench.cli.exits import INTERRUPTED, UNFIT
 from octo_bench.errors import BadFile
 from octo_bench.evaluation import rollouts, shares
+from octo_bench.evaluation.conditions import PLAIN
 from octo_bench.evaluation.episodes import INFRASTRUCTURE_ERRORS, roll_out
 from octo_bench.evaluation.records import VARYING_COLUMNS, EpisodeRecord, read_records
 from octo_bench.evaluation.rollouts import evaluate
@@ -29,7 +30,7 @@ from octo_bench.evaluation.shares import ATTEMPTS, Share, roll_shares
 from octo_bench.evaluation.workers import Death, work
 from octo_bench.simulation.environment import OctoBenchEnvironment
 from octo_bench.studies.cells import Cell
-from octo_bench.studies.study import PolicyEntry
+from octo_bench.studies.entries import PolicyEntry
 from octo_bench.studies.tasks import measure
 
 LIFT = "octo_bench/Lift-Panda-v0"
@@ -330,8 +331,8 @@ def test_a_study_goes_on_where_a_process_died_before(
         (tmp_path / f"kill{number}").touch()
     monkeypatch.setenv("OCTO_BENCH_TEST", str(tmp_path))
     monkeypatch.setattr(shares, "roll_share", deadly_share)
-    policy = PolicyEntry("random", "diffusion")
-    cell = Cell(policy, LIFT, demos=0, draw=0, train_seed=0, key="0" * 64)
+    keys = {"policy_key": "1" * 64, "key": "0" * 64}
+    cell = Cell(PolicyEntry("random"), LIFT, demos=0, draw=0, train_seed=0, condition=PLAIN, **keys)
     out = tmp_path / "cell" / "episodes.parquet"
     out.parent.mkdir()
     mark = out.with_suffix(".begun")

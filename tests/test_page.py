@@ -26,11 +26,13 @@ from synthetic_study import (
 
 from octo_bench.cli import run
 from octo_bench.errors import BadFile
+from octo_bench.evaluation.conditions import Condition
 from octo_bench.evaluation.records import EpisodeRecord, read_records
+from octo_bench.reports.curve_chart import curves
 from octo_bench.reports.episode_list import list_episodes
 from octo_bench.reports.head_comparison import compare_heads
 from octo_bench.reports.page import write_page
-from octo_bench.reports.page_data import Condition, Section, headline, sections_of
+from octo_bench.reports.page_data import Section, headline, sections_of
 from octo_bench.reports.page_films import FOLDER, MOST, choose_films
 from octo_bench.reports.table import ReferencePoint, Table
 from octo_bench.reports.wording import ALPHA, say_agreement, say_difference
@@ -103,10 +105,61 @@ def test_heads_are_compared_on_what_both_did() -> None:
     records += cell([True] * 25, env_id=LIFT_IIWA)  # one head only
     records[20] = replace(records[20], error="FatalError: QACC")
     (pair,) = compare_heads(records)
-    assert (pair.env_id, pair.demos, pair.compared.pairs) == (STACK, 50, 24)
+    assert (pair.env_ids, pair.demos, pair.compared.pairs) == ((STACK,), 50, 24)
     assert pair.compared.difference == pytest.approx(-20 / 24)
     assert pair.rejected
     assert pair.sentence.startswith("diffusion is better than categorical (-83 points")
+
+
+def test_over_several_targets_pairs_are_of_the_same_target_and_training() -> None:
+    wins, losses = [True] * 18 + [False] * 2, [True] * 8 + [False] * 12
+    records = paired(losses, wins, demos=50) + paired(losses, losses, demos=50, env_id=LIFT_IIWA)
+    records += paired(losses, wins, demos=50, draw=1)  # on one of the targets only
+    together, stack, lift = compare_heads(records)
+    assert together.env_ids == (STACK, LIFT_IIWA)
+    assert together.place == "2 targets together"
+    # Targets weigh alike: what was trained for one of them only does not count.
+    assert (together.compared.pairs, together.compared.units) == (40, 1)
+    assert together.compared.difference == pytest.approx(0.25)
+    assert (stack.compared.pairs, stack.compared.units) == (40, 2)
+    assert (stack.env_ids, lift.env_ids) == ((STACK,), (LIFT_IIWA,))
+    # It is one test by itself; those of single targets are corrected for being two.
+    assert together.p_adjusted == together.compared.p_value
+    assert stack.p_adjusted == pytest.approx(2 * stack.compared.p_value)
+
+
+def test_only_what_was_fine_tuned_alike_is_compared() -> None:
+    records = paired([True] * 10, [False] * 10, demos=50)
+    records += cell([True] * 10, demos=50, policy="octo-tiny, LoRA")
+    records += cell([True] * 10, policy="random", head="")
+    recipes = {"octo-tiny": "full", "octo-tiny-categorical": "full", "octo-tiny, LoRA": "lora"}
+    (pair,) = compare_heads(records, recipes)
+    assert (pair.first.policy, pair.second.policy) == ("octo-tiny", "octo-tiny-categorical")
+
+
+def test_the_mean_over_targets_stands_first(tmp_path: Path) -> None:
+    records = [
+        record
+        for env_id in (STACK, LIFT_IIWA)
+        for demos, successes in ((0, 5), (50, 15))
+        for record in cell([n < successes for n in range(20)], demos=demos, env_id=env_id)
+    ]
+    points = {0: ReferencePoint(0.3, 0.0), 50: ReferencePoint(0.2, 30.0)}
+    references = {STACK: points, LIFT_IIWA: points}
+    table = Table("A study", (), references, targets=(STACK, LIFT_IIWA))
+    (section,) = sections_of(records, table)
+    (mean,) = section.means
+    assert [each.row.rate for each in mean.rows] == [0.25, 0.75]
+    assert [each.against.agreement for each in mean.rows if each.against] == [
+        Agreement.CANNOT_TELL,
+        Agreement.DIFFERS,
+    ]
+    assert headline((section,)).startswith(
+        "octo-tiny succeeds in 25 % of the episodes without demonstrations and in 75 % with 50 "
+        "demonstrations, mean over 2 targets. Of 4 published rates"
+    )
+    titles = [chart.title for chart in curves(section)]
+    assert titles == ["mean over 2 targets", "Stack on Panda", "Lift on IIWA"]
 
 
 def test_many_comparisons_are_corrected() -> None:

@@ -159,8 +159,9 @@ def test_a_policy_that_is_not_there_is_told_with_the_way_to_get_it(
     write_records([tuned], file, None)
     assert run(["replay", str(file), "1"]) == 2
     assert "does not lie in its study's folder" in capsys.readouterr().err
-    cell = study / "cells" / KEY[:16] / "episodes-00000-00001.parquet"
-    assert policy_of(tuned, cell) == str(cell.parent / "policy")
+    cell = study / "cells" / KEY[:16]
+    records_of_cell = cell / "0123456789abcdef" / "episodes-00000-00001.parquet"
+    assert policy_of(tuned, records_of_cell) == str(cell / "policy")
 
 
 def test_a_study_without_records_is_told(

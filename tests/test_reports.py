@@ -5,33 +5,36 @@ from __future__ import annotations
 import csv
 import io
 import math
+from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
 from PIL import Image
+from synthetic_study import episode
 
 from octo_bench.errors import BadFile
+from octo_bench.evaluation.conditions import Condition
 from octo_bench.paths import results_root
-from octo_bench.reports.figure import write_figure
+from octo_bench.reports.figure import draw, write_figure
 from octo_bench.reports.table import (
     ReferencePoint,
     Row,
     Table,
     csv_text,
-    markdown,
     read_reference,
     read_rows,
+    summarise,
 )
+from octo_bench.reports.table_text import markdown
 
 STACK, LIFT = "octo_bench/Stack-Panda-v0", "octo_bench/Lift-Panda-v0"
 
 
 def row(demos: int, successes: int, policy: str = "octo-tiny", **more: object) -> Row:
     values = {"env_id": STACK, "episodes": 50, "errors": 0, "training_minutes": demos / 20}
-    return Row(
-        policy=policy, head="diffusion", demos=demos, successes=successes, **{**values, **more}
-    )
+    values |= {"head": "diffusion", "policy": policy, "demos": demos, "successes": successes}
+    return Row(**{**values, **more})
 
 
 @pytest.fixture
@@ -105,6 +108,118 @@ def test_a_run_with_many_errors_is_called_unfit() -> None:
 def test_a_row_without_episodes_has_no_rate() -> None:
     assert math.isnan(row(0, 0, episodes=0).rate)
     assert "no episodes" in markdown(Table("A study", (row(0, 0, episodes=0),), references={}))
+
+
+POLICIES = (("octo-tiny", "diffusion"), ("octo-tiny-categorical", "categorical"))
+
+
+@pytest.fixture
+def targets() -> Table:
+    """Two policies and a baseline on two targets; one of the policies is not finished."""
+    rows = [
+        row(demos, 10 + n, policy, head=head, env_id=env_id, episodes=25 * (1 + n))
+        for policy, head in POLICIES
+        for n, env_id in enumerate((STACK, LIFT))
+        for demos in (0, 50)
+    ]
+    rows += [row(0, 0, "random", head="", env_id=env_id) for env_id in (STACK, LIFT)]
+    reference = {0: ReferencePoint(0.35, 0.0), 50: ReferencePoint(0.68, 30.0)}
+    published = {STACK: reference, LIFT: {0: ReferencePoint(0.45, 10.0)}}
+    return Table("A study", tuple(rows[:7] + rows[8:]), published, (), (STACK, LIFT), 9, 10)
+
+
+def test_the_mean_weighs_targets_alike_and_needs_all_of_them(targets: Table) -> None:
+    means = {(mean.policy, mean.demos): mean for mean in targets.means}
+    assert list(means) == [
+        ("octo-tiny", 0),
+        ("octo-tiny", 50),
+        ("octo-tiny-categorical", 0),
+        ("random", 0),
+    ]
+    mean = means["octo-tiny", 50]
+    assert mean.rate == pytest.approx((10 / 25 + 11 / 50) / 2)
+    assert (mean.episodes, mean.training_minutes) == (75, 2.5)
+    assert mean.interval.low < mean.rate < mean.interval.high
+    point = targets.published(means["octo-tiny", 0])
+    assert point is not None
+    assert (point.success_rate, point.training_minutes) == (pytest.approx(0.4), 5.0)
+    # For 50, nothing is published of Lift; a baseline is compared with nothing.
+    assert targets.published(mean) is None
+    assert targets.published(means["random", 0]) is None
+    assert replace(targets, targets=()).means == ()
+
+
+def test_markdown_of_several_policies_names_them_and_begins_with_the_mean(targets: Table) -> None:
+    text = markdown(targets)
+    assert text.splitlines()[2].startswith("**Not finished.** 9 of 10 cells")
+    sections = text.split("## ")[1:]
+    titles = [section.splitlines()[0] for section in sections]
+    assert titles == ["Mean over 2 targets", STACK, LIFT]
+    lines = [line.split(" | ") for line in sections[0].splitlines() if line.startswith("|")]
+    assert {len(line) for line in lines} == {8}
+    assert lines[2][:4] == ["| octo-tiny (diffusion head)", "0", "31 %", "20 to 44 %"]
+    assert lines[2][5:] == ["40 %", "5.0 min", "not told apart |"]
+    assert lines[5][:3] == ["| random", "0", "0 %"]
+    assert lines[5][5:] == ["", "", " |"]
+    assert len(sections[2].splitlines()[2:]) >= 6
+
+
+def test_csv_has_the_means_and_reads_back_without_them(targets: Table, tmp_path: Path) -> None:
+    perturbed = row(50, 5, condition=Condition("camera", 2, "execute=2"))
+    table = replace(targets, rows=(*targets.rows, perturbed))
+    (tmp_path / "table.csv").write_text(csv_text(table))
+    assert read_rows(tmp_path / "table.csv") == table.rows
+    lines = list(csv.DictReader(io.StringIO(csv_text(table))))
+    assert len(lines) == len(table.rows) + 4
+    assert lines[-4]["env_id"] == "mean over 2 targets"
+    assert lines[-4]["success_rate"] == "0.3100"
+    assert lines[-5]["suite"] == "camera"
+    assert lines[-5]["reference_success_rate"] == ""  # what is published was not perturbed
+
+
+def test_tables_of_before_conditions_can_be_read() -> None:
+    rows = read_rows(results_root() / "quick" / "table.csv")
+    assert {each.condition for each in rows} == {Condition()}
+
+
+def test_conditions_are_rows_of_their_own() -> None:
+    conditions = (Condition(), Condition("camera", 2), Condition("", 0, "task=none,execute=2"))
+    rows = tuple(row(0, n, condition=each) for n, each in enumerate(conditions))
+    records = [episode(n, False, suite=c.suite, level=c.level) for n, c in enumerate(conditions)]
+    assert len(summarise(records, {})) == 2
+    table = Table("A study", rows, {STACK: {0: ReferencePoint(0.35, 0.0)}})
+    lines = [line.split(" | ") for line in markdown(table).splitlines() if line.startswith("|")]
+    assert [line[0] for line in lines[2:]] == [
+        "| plain",
+        "| camera, level 2",
+        "| task=none, execute=2",
+    ]
+    assert [line[-1] for line in lines[2:]] == ["below |", " |", " |"]
+    other = replace(table, beside=(row(0, 30, "another"),))
+    assert other.counterpart(rows[0], "another") is not None
+    assert other.counterpart(rows[1], "another") is None
+
+
+def test_the_figure_of_targets_has_a_panel_for_each_and_one_for_the_mean(targets: Table) -> None:
+    figure = draw(targets)
+    assert [axes.get_title(loc="left") for axes in figure.axes] == [
+        "Mean over 2 targets",
+        "Stack, Panda",
+        "Lift, Panda",
+    ]
+    names = [text.get_text() for text in figure.legends[0].get_texts()]
+    assert "octo-tiny-categorical (categorical head)" in names and "random" in names
+
+
+def test_the_figure_of_conditions_is_a_list(tmp_path: Path) -> None:
+    conditions = [Condition(), *(Condition("camera", level) for level in (1, 2, 3))]
+    rows = tuple(row(50, 10 * n, condition=each) for n, each in enumerate(conditions))
+    table = Table("A study", rows, {STACK: {50: ReferencePoint(0.68, 30.0)}})
+    (axes,) = draw(table).axes
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    assert names == ["plain", "camera, level 1", "camera, level 2", "camera, level 3"]
+    write_figure(table, tmp_path)
+    assert Image.open(tmp_path / "figure.png").size[0] == 1050
 
 
 def test_csv_can_be_read_back_and_holds_what_stands_beside(table: Table, tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from octo_bench.errors import BadStudy, UnknownName
-from octo_bench.studies.cells import declared_cells
+from octo_bench.evaluation.conditions import PLAIN, Condition
+from octo_bench.studies.cells import declared_cells, recipe_of
 from octo_bench.studies.scheduler import plan
 from octo_bench.studies.study import Study, find_study, finetune_settings, read_study
 
@@ -19,11 +20,11 @@ episodes = 30
 draws = [0, 1]
 
 [[policies]]
-policy = "random"
+policy = "octo-tiny"
 head = "diffusion"
 
 [[policies]]
-policy = "random"
+policy = "octo-tiny"
 head = "diffusion"
 from_scratch = true
 
@@ -41,6 +42,12 @@ steps = { 2 = 7 }
 optimisation = { batch_size = 8 }
 """
 
+TWICE = """[[targets]]
+env = "Lift-Panda"
+demos = [0]
+
+"""
+
 
 @pytest.fixture
 def study(tmp_path: Path) -> Study:
@@ -56,7 +63,7 @@ def declare(folder: Path, text: str) -> Study:
 def test_what_is_declared_is_what_is_read(study: Study) -> None:
     assert (study.title, study.seed, study.episodes) == ("a test", 3, 30)
     assert study.targets[0].env == "octo_bench/Lift-Panda-v0"
-    settings = finetune_settings(study, 2, seed=5)
+    settings = finetune_settings(study, study.policies[0], 2, seed=5)
     assert (settings.mode, settings.seed) == ("head", 5)
     assert (settings.optimisation.steps, settings.optimisation.batch_size) == (7, 8)
     default = type(settings)().optimisation
@@ -67,7 +74,8 @@ def test_what_is_declared_is_what_is_read(study: Study) -> None:
 def test_the_shipped_studies_are_valid(name: str) -> None:
     study = read_study(find_study(name))
     assert study.episodes == 50
-    assert all(finetune_settings(study, demos, 0) for demos in (50, 100, 200))
+    (entry,) = study.policies
+    assert all(finetune_settings(study, entry, demos, 0) for demos in (50, 100, 200))
 
 
 def test_the_study_from_scratch_differs_in_the_start_only() -> None:
@@ -92,7 +100,11 @@ def test_an_unknown_study_is_answered_with_the_nearest() -> None:
         ("episodes = 30", "episodes = '30'", "'episodes' must be int, not '30'"),
         ("episodes = 30", "episodes = 0", "'episodes' must be at least 1"),
         ("draws = [0, 1]", "draws = []", "'draws' must not be empty"),
-        ("from_scratch = true", "", "'policies' has an entry twice"),
+        (
+            "from_scratch = true",
+            "",
+            r"two entries named 'octo-tiny': give 'policies.1.' a 'name'",
+        ),
         ("demos = [0, 2]", "demos = [0, 5]", "'demonstrations.count' is less than"),
         ("steps = { 2 = 7 }", "steps = { 3 = 7 }", "the key 'finetune.steps.2' is missing"),
         ("steps = { 2 = 7 }", "", "the key 'finetune.steps.2' is missing"),
@@ -101,6 +113,78 @@ def test_an_unknown_study_is_answered_with_the_nearest() -> None:
         ('mode = "head"', 'mode = "feet"', "'finetune.mode' is 'feet'; use one of full"),
         ("batch_size", "batchsize", "unknown key 'finetune.optimisation.batchsize'; .*batch_size"),
         ("batch_size", "steps", "unknown key 'finetune.optimisation.steps'"),
+        ("[[targets]]", f"{TWICE}[[targets]]", "'targets' has an environment twice"),
+        ("draws = [0, 1]", "draws = [0, -1]", "'draws' must not be negative"),
+        (
+            "from_scratch = true",
+            "finetune = { mod = 1 }\nname = 'x'",
+            "key .*finetune.mod'",
+        ),
+        (
+            "from_scratch = true",
+            "finetune = { optimisation = { warmup = 'no' } }\nname = 'x'",
+            r"'policies\[1\]\.finetune\.optimisation\.warmup' must be int",
+        ),
+        (
+            "from_scratch = true",
+            "demos = [7]\nname = 'x'",
+            "less than 'policies.1..demos'",
+        ),
+        ("from_scratch = true", "demos = [3]\nname = 'x'", "the key 'finetune.steps.3' is missing"),
+        ("from_scratch = true", "draws = []\nname = 'x'", r"'policies\[1\]\.draws' must not be em"),
+        (
+            "from_scratch = true",
+            "train_seeds = [1, 1]\nname = 'x'",
+            "train_seeds' has an entry tw",
+        ),
+        (
+            "demos = [0, 2]",
+            "demos = [0, 2]\ndraws = [7]",
+            r"'targets.0..draws' leaves no draw of",
+        ),
+        ('head = "diffusion"\nfrom', "from", r"the key 'policies\[1\]\.head' is missing"),
+        (
+            'policy = "octo-tiny"\nhead = "diffusion"\nfrom_scratch',
+            'policy = "random"\nfrom_scratch',
+            r"'policies\[1\]\.from_scratch' says nothing: 'random' is measured as it is",
+        ),
+        ("[demonstrations]", "[[conditions]]\nsuit = 1\n[demonstrations]", "did you mean 'suite'"),
+        (
+            "[demonstrations]",
+            "[[conditions]]\nsuite = 'camra'\n[demonstrations]",
+            r"'conditions\[0\]\.suite': unknown suite 'camra'; did you mean camera",
+        ),
+        (
+            "[demonstrations]",
+            "[[conditions]]\nsuite = 'camera'\nlevel = 9\n[demonstrations]",
+            r"'conditions\[0\]\.level': suite 'camera' has no level 9; use 1 to 3",
+        ),
+        (
+            "[demonstrations]",
+            "[[conditions]]\nlevel = 2\n[demonstrations]",
+            r"'conditions\[0\]\.level' says nothing without a 'conditions\[0\]\.suite'",
+        ),
+        (
+            "[demonstrations]",
+            "[[conditions]]\ntask = 'gaol'\n[demonstrations]",
+            r"'conditions\[0\]\.task' is 'gaol'; use one of language, goal",
+        ),
+        (
+            "[demonstrations]",
+            "[[conditions]]\nexecute = 0\n[demonstrations]",
+            r"'conditions\[0\]\.execute': execute = 0 is no number of steps",
+        ),
+        (
+            "[demonstrations]",
+            "[[conditions]]\nexecute = 2\nensemble = true\n[demonstrations]",
+            r"'conditions\[0\]\.ensemble': an ensemble executes one step",
+        ),
+        (
+            "[demonstrations]",
+            "[[conditions]]\n[[conditions]]\nexecute = 1\n[[conditions]]\n[demonstrations]",
+            r"'conditions' has the same one twice, the second is 'conditions\[2\]'",
+        ),
+        ("seed = 3", "seed = 3\nconditions = []", "'conditions' must not be empty"),
         ("episodes = 30", "episodes =", "cannot be read as TOML"),
     ],
 )
@@ -127,12 +211,132 @@ def test_an_unknown_environment_is_answered_with_the_nearest(tmp_path: Path) -> 
 def test_cells_are_all_combinations_once(study: Study) -> None:
     cells = [(c.policy.name, c.demos, c.draw) for c in declared_cells(study)]
     assert cells == [
-        ("random", 0, 0),  # without demonstrations there is nothing to draw
-        ("random", 2, 0),
-        ("random", 2, 1),
-        ("random from scratch", 2, 0),
-        ("random from scratch", 2, 1),
+        ("octo-tiny", 0, 0),  # without demonstrations there is nothing to draw
+        ("octo-tiny", 2, 0),
+        ("octo-tiny", 2, 1),
+        ("octo-tiny from scratch", 2, 0),
+        ("octo-tiny from scratch", 2, 1),
     ]
+
+
+def test_entries_and_targets_narrow_and_widen_what_is_run(tmp_path: Path) -> None:
+    text = DECLARATION.replace("from_scratch = true", "from_scratch = true\ndraws = [0]")
+    text = text.replace(
+        "[[targets]]",
+        """[[policies]]
+policy = "octo-tiny"
+head = "diffusion"
+name = "LoRA"
+finetune = { mode = "lora", optimisation = { warmup = 3 } }
+demos = [4]
+draws = [0, 1, 2]
+train_seeds = [5, 6]
+
+[[policies]]
+policy = "random"
+
+[[targets]]
+env = "Stack-Panda"
+demos = [2]
+draws = [1, 2]
+
+[[targets]]""",
+    ).replace("2 = 7", "2 = 7, 4 = 9")
+    with pytest.raises(BadStudy, match="leaves no draw of 'octo-tiny from scratch'"):
+        declare(tmp_path, text)
+    study = declare(tmp_path, text.replace("draws = [1, 2]", "draws = [0, 2]"))
+    cells = [
+        (c.policy.name, c.env[11:15], c.demos, c.draw, c.train_seed) for c in declared_cells(study)
+    ]
+    assert cells == [
+        ("octo-tiny", "Stac", 2, 0, 0),
+        ("octo-tiny", "Lift", 0, 0, 0),
+        ("octo-tiny", "Lift", 2, 0, 0),
+        ("octo-tiny", "Lift", 2, 1, 0),
+        ("octo-tiny from scratch", "Stac", 2, 0, 0),
+        ("octo-tiny from scratch", "Lift", 2, 0, 0),
+        *(("LoRA", "Stac", 4, draw, seed) for draw in (0, 2) for seed in (5, 6)),
+        *(("LoRA", "Lift", 4, draw, seed) for draw in (0, 1, 2) for seed in (5, 6)),
+        ("random", "Stac", 0, 0, 0),
+        ("random", "Lift", 0, 0, 0),
+    ]
+    settings = finetune_settings(study, study.policies[2], 4, seed=0)
+    assert (settings.mode, settings.optimisation.steps) == ("lora", 9)
+    # What the override does not name is the study's.
+    assert (settings.optimisation.warmup, settings.optimisation.batch_size) == (3, 8)
+    assert recipe_of(study, study.policies[0]) != recipe_of(study, study.policies[2])
+
+
+CONDITIONS = """[[conditions]]
+
+[[conditions]]
+suite = "camera"
+level = 2
+
+[[conditions]]
+execute = 2
+diffusion_steps = 5
+
+[demonstrations]"""
+
+
+def test_every_policy_is_measured_under_every_condition_and_trained_once(tmp_path: Path) -> None:
+    plain = declared_cells(declare(tmp_path, DECLARATION))
+    text = DECLARATION.replace("[demonstrations]", CONDITIONS)
+    study = declare(tmp_path, text.replace("[[targets]]", BASELINE, 1))
+    cells = declared_cells(study)
+    assert len(cells) == 3 * len(plain) + 1
+    assert [cell for cell in cells if cell.condition.is_plain][: len(plain)] == list(plain)
+    assert {cell.policy_key for cell in cells[:-1]} == {cell.policy_key for cell in plain}
+    assert len({cell.key for cell in cells}) == len(cells)
+    assert cells[1].condition == Condition("camera", 2)
+    assert cells[2].condition == Condition(inference="execute=2,diffusion_steps=5")
+    assert str(cells[1]).endswith(", 0 demonstrations, camera, level 2")
+    # Nothing that a baseline does depends on what is seen or said.
+    assert (cells[-1].policy.name, cells[-1].condition) == ("random", PLAIN)
+    trainings = [t for t in plan(study, cells, Path("out"), 2) if t.phase == "fine-tuning"]
+    assert len(trainings) == 4
+    task = plan(study, cells[1:2], Path("out"), 2)[0]
+    assert task.name == f"episodes 0 to 24 of {cells[1]}"
+
+
+BASELINE = """[[policies]]
+policy = "random"
+
+[[targets]]"""
+
+
+def test_a_policy_that_cannot_be_asked_as_a_condition_says_is_named(tmp_path: Path) -> None:
+    text = DECLARATION.replace("[demonstrations]", CONDITIONS).replace("execute = 2", "execute = 9")
+    with pytest.raises(BadStudy, match=r"'conditions\[2\]': octo-tiny predicts chunks of 4"):
+        declared_cells(declare(tmp_path, text))
+    text = DECLARATION.replace("octo-tiny", "octo-tiny-categorical").replace(
+        "diffusion", "categorical"
+    )
+    text = text.replace("[demonstrations]", CONDITIONS)
+    with pytest.raises(BadStudy, match=r"'conditions\[2\]': octo-tiny-categ.* no diffusion head"):
+        declared_cells(declare(tmp_path, text))
+
+
+def test_a_policy_with_another_head_than_declared_is_named(tmp_path: Path) -> None:
+    text = DECLARATION.replace("diffusion", "categorical")
+    with pytest.raises(BadStudy, match="'octo-tiny' has a diffusion head, not categorical"):
+        declared_cells(declare(tmp_path, text))
+    # Fine-tuning may put in another head; without it, nothing is to be measured.
+    swapped = text.replace('mode = "head"', 'mode = "head"\nhead = "categorical"')
+    assert {cell.demos for cell in declared_cells(declare(tmp_path, swapped))} == {2}
+    nothing = swapped.replace("from_scratch = true", "name = 'x'\ndemos = [0]")
+    with pytest.raises(BadStudy, match=r"nothing is measured of 'policies\[1\]', 'x'"):
+        declared_cells(declare(tmp_path, nothing))
+
+
+def test_one_policy_under_two_names_is_measured_once(tmp_path: Path) -> None:
+    text = DECLARATION.replace("from_scratch = true", 'name = "the same"')
+    study = declare(tmp_path, text)
+    cells = declared_cells(study)
+    assert len(cells) == 6 and len({cell.key for cell in cells}) == 3
+    phases = [task.phase for task in plan(study, cells, Path("out"), 1)]
+    assert (phases.count("fine-tuning"), phases.count("evaluation")) == (2, 2 * 3)
 
 
 def keys(study: Study) -> dict[tuple[str, int, int], str]:
@@ -148,6 +352,7 @@ def test_keys_tell_cells_apart_and_are_stable(study: Study) -> None:
     ("old", "new", "changed"),
     [
         ("seed = 3", "seed = 4", {0, 2}),
+        ("[finetune]", "[[conditions]]\n[finetune]", set()),
         ("Lift-Panda", "Lift-IIWA", {0, 2}),
         ("first_seed = 1000", "first_seed = 2000", {2}),
         ("count = 4", "count = 5", {2}),
@@ -189,3 +394,11 @@ def test_no_task_depends_on_the_number_of_workers(study: Study) -> None:
         changed = {k for k in one.arguments if one.arguments[k] != other.arguments[k]}
         assert changed <= {"workers"}
         assert dataclasses.replace(one, arguments={}, slots=1).name == other.name
+
+
+def test_another_study_seed_trains_nothing_anew(tmp_path: Path, study: Study) -> None:
+    before = [(cell.policy_key, cell.key) for cell in declared_cells(study)]
+    other = declare(tmp_path, DECLARATION.replace("seed = 3", "seed = 4"))
+    after = [(cell.policy_key, cell.key) for cell in declared_cells(other)]
+    for (policy, key), (policy_after, key_after) in zip(before, after, strict=True):
+        assert policy == policy_after and key != key_after

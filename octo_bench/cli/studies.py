@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 import time
+from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from octo_bench.cli.arguments import CORES, Workers
 from octo_bench.cli.exits import FAILED, INTERRUPTED, require_few_errors
+
+if TYPE_CHECKING:
+    from octo_bench.reports.table import Table
+    from octo_bench.studies.artifacts import Run
+    from octo_bench.studies.cells import Cell
+    from octo_bench.studies.study import Study
+
+_CELLS = "Only some cells"
 
 
 def reproduce(
@@ -19,35 +30,147 @@ def reproduce(
     ],
     workers: Workers = CORES,
     out: Annotated[
-        Path | None, typer.Option(help="Where to work and write; the study's folder if not given.")
+        Path | None,
+        typer.Option(
+            help="Where to work and write; the study's folder if not given. What a selection has "
+            "computed stays only there."
+        ),
     ] = None,
+    env: Annotated[
+        list[str] | None,
+        typer.Option(metavar="ENV", rich_help_panel=_CELLS, help="Of these environments."),
+    ] = None,
+    policy: Annotated[
+        list[str] | None,
+        typer.Option(rich_help_panel=_CELLS, help="Of these policies, as the table calls them."),
+    ] = None,
+    demos: Annotated[
+        list[int] | None, typer.Option(rich_help_panel=_CELLS, help="After so many.")
+    ] = None,
+    draw: Annotated[
+        list[int] | None, typer.Option(rich_help_panel=_CELLS, help="Of these draws.")
+    ] = None,
+    train_seed: Annotated[
+        list[int] | None, typer.Option(rich_help_panel=_CELLS, help="Of these training seeds.")
+    ] = None,
+    suite: Annotated[
+        list[str] | None,
+        typer.Option(rich_help_panel=_CELLS, help='Under these perturbations, "" for none.'),
+    ] = None,
+    level: Annotated[
+        list[int] | None, typer.Option(rich_help_panel=_CELLS, help="At these levels, 0 for none.")
+    ] = None,
+    inference: Annotated[
+        list[str] | None,
+        typer.Option(rich_help_panel=_CELLS, help="Asked so, as in the records."),
+    ] = None,
+    sample: Annotated[
+        int | None,
+        typer.Option(min=1, rich_help_panel=_CELLS, help="So many of these cells, at random."),
+    ] = None,
+    sample_seed: Annotated[
+        int, typer.Option(min=0, rich_help_panel=_CELLS, help="Of that choice.")
+    ] = 0,
 ) -> None:
     """Run a declared study: collect, fine-tune, evaluate, and write the table and the figure.
 
-    Whatever is done is kept: when it is stopped, the same command goes on.
+    Whatever is done is kept: when it is stopped, what is finished is written and the same command
+    goes on. A cell that is not finished here keeps what the folder's files say of it, as long as
+    it has the same key; if any has another one (other code, versions or settings), the files stay
+    as they are until those are measured anew.
+
+    With options that choose cells (each may be repeated), only these are computed, all anew, and
+    compared with what is committed; nothing in the study's folder is overwritten. Exit 1 if a rate
+    lies outside the committed 95 % interval.
     """
+    from octo_bench.definitions import environment
+    from octo_bench.studies.cells import declared_cells
+    from octo_bench.studies.selection import select
     from octo_bench.studies.study import find_study, read_study
 
     path = find_study(study)
     declared = read_study(path)
-    out = path.parent if out is None else out
-
-    from octo_bench.reports.study_report import write_reports
-    from octo_bench.reports.table import markdown
-    from octo_bench.studies.artifacts import write_artifacts
-    from octo_bench.studies.scheduler import run_study
-
-    start = time.monotonic()
+    cells = declared_cells(declared)
+    wanted = {
+        "env_id": env and [environment(each).id for each in env],
+        "policy": policy,
+        "demos": demos,
+        "draw": draw,
+        "train_seed": train_seed,
+        "suite": suite,
+        "level": level,
+        "inference": inference,
+    }
     try:
-        run_study(declared, out, workers)
-        write_artifacts(declared, out, workers, time.monotonic() - start)
-        table = write_reports(declared, out)
+        if sample is None and not any(wanted.values()):
+            _reproduce_all(declared, cells, path.parent if out is None else out, workers)
+        else:
+            chosen = select(cells, wanted, declared, sample, sample_seed)
+            _reproduce_some(declared, chosen, path.parent, out, workers)
     except KeyboardInterrupt:
         print("interrupted; what is done is kept, the same command goes on", file=sys.stderr)
         sys.exit(INTERRUPTED)
-    print(markdown(table))
-    print(f"Written to {out}.")
-    require_few_errors(table.rows)
+
+
+def _reproduce_all(study: Study, cells: Sequence[Cell], out: Path, workers: int) -> None:
+    from octo_bench.reports.table_text import markdown
+    from octo_bench.studies.artifacts import Run
+    from octo_bench.studies.scheduler import only_run_in, run_cells
+
+    start = time.monotonic()
+    with only_run_in(out):
+        try:
+            run_cells(study, cells, out, workers)
+        finally:  # whatever has stopped it
+            table = _write(study, cells, out, Run(workers, time.monotonic() - start))
+    if table is not None:
+        print(markdown(table))
+        print(f"Written to {out}.")
+        require_few_errors(table.rows)
+
+
+def _write(study: Study, cells: Sequence[Cell], out: Path, run: Run | None) -> Table | None:
+    """Write what is finished, or say why not."""
+    from octo_bench.reports.study_report import write_reports
+    from octo_bench.studies.artifacts import RESULT, write_artifacts
+
+    gathered = write_artifacts(study, cells, out, run)
+    if gathered.outdated:
+        print(
+            f"{out / RESULT}: has {len(gathered.outdated)} cells of other code, versions or "
+            f"settings that are not measured anew yet ({gathered.outdated[0]}, for one); the files "
+            "stay as they are until then, or delete this one to write what there is",
+            file=sys.stderr,
+        )
+    return write_reports(study, out) if gathered.written else None
+
+
+def _reproduce_some(
+    study: Study, cells: Sequence[Cell], folder: Path, out: Path | None, workers: int
+) -> None:
+    from octo_bench.reports.table import summarise
+    from octo_bench.studies.artifacts import read_finished
+    from octo_bench.studies.scheduler import only_run_in, run_cells
+    from octo_bench.studies.selection import Rerun, committed_episodes
+
+    work = folder / "runs" / "selection" if out is None else out
+    committed = committed_episodes(study, cells, folder)
+    with only_run_in(work):
+        run_cells(study, cells, work, workers)
+        reruns = [
+            Rerun(cell, read_finished(study, cell, work) or (), committed[cell]) for cell in cells
+        ]
+    if out is None:  # so that the next selection measures anew, too
+        shutil.rmtree(work)
+        with suppress(OSError):  # there is something else in it
+            work.parent.rmdir()
+    for rerun in reruns:
+        print("\n".join(rerun.lines))
+    outside = sum(rerun.is_outside for rerun in reruns)
+    if outside:
+        print(f"{outside} of {len(reruns)} rates lie outside their interval", file=sys.stderr)
+        raise typer.Exit(FAILED)
+    require_few_errors(summarise([record for each in reruns for record in each.measured], {}))
 
 
 def report(
@@ -68,25 +191,30 @@ def report(
 ) -> None:
     """Write a study's page: one HTML file with the table, the figures, films and all episodes.
 
-    The page needs nothing but itself. The figures are written as SVG files, too, and the films
-    kept under films/, where the next page finds them.
+    Of a study that is not finished, or still running, it shows what is there. The page needs
+    nothing but itself. The figures are written as SVG files, too, and the films kept under films/,
+    where the next page finds them.
     """
     from octo_bench.errors import BadFile
     from octo_bench.studies.artifacts import RECORDS
+    from octo_bench.studies.cells import declared_cells
     from octo_bench.studies.study import find_study, read_study
 
     path = find_study(study)
+    declared = read_study(path)
     folder = path.parent if source is None else source
     out = folder / "report.html" if out is None else out
+    if out.suffix != ".html":
+        raise BadFile(out, "is no page", "name it .html")
+    if (folder / "cells").is_dir():
+        _write(declared, declared_cells(declared), folder, None)
     if not (folder / RECORDS).is_file():
         problem = "the study has no records yet"
         raise BadFile(folder, problem, f"make them with `octo-bench reproduce {study}`")
-    if out.suffix != ".html":
-        raise BadFile(out, "is no page", "name it .html")
 
     from octo_bench.reports.page import write_page
 
-    for problem in write_page(read_study(path), folder, out, films=films):
+    for problem in write_page(declared, folder, out, films=films):
         print(problem, file=sys.stderr)
     print(f"Written to {out}.")
 

@@ -33,11 +33,14 @@ class _Point:
 
 
 def curves(section: Section) -> tuple[Chart, ...]:
-    """Success against demonstrations: a chart for each environment, a curve for each policy."""
+    """Success against demonstrations: a chart for each environment, a curve for each policy.
+
+    The mean over all of them comes first.
+    """
     charts = []
-    for env_id in dict.fromkeys(group.env_id for group in section.groups):
+    for env_id in dict.fromkeys(group.env_id for group in section.shown):
         series: dict[str, list[_Point]] = {}
-        for group in section.groups:
+        for group in section.shown:
             if group.env_id == env_id:
                 series[group.policy] = [
                     _Point(each.row.demos, each.row.rate, each.as_trained, each.trained_anew)

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from octo_bench.evaluation.conditions import condition_of
 from octo_bench.evaluation.records import EpisodeRecord
-from octo_bench.reports.page_data import condition_of
 from octo_bench.reports.wording import environment_name
 
 Value = str | int | float

@@ -1,7 +1,13 @@
-"""The figure of a study: success against demonstrations, with the published points."""
+"""The figure of a study: success against demonstrations, with the published points.
+
+Of several targets, the mean over them stands above, and each of them in small below. A study with
+conditions has a list of dots instead: they are not numbers that an axis could be made of.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from math import isnan
 from pathlib import Path
 
 from matplotlib import rc_context
@@ -10,13 +16,17 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
 from octo_bench.files import atomic_path
-from octo_bench.reports.table import Row, Table
+from octo_bench.reports.table import Mean, Row, Table
 
 # Okabe and Ito's colours, told apart with any colour vision; markers differ too.
 _COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 _MARKERS = ("o", "s", "^", "D", "v", "P")
-_REFERENCE_COLOUR = "#555555"
+_REFERENCE = {"color": "#555555", "linestyle": ":", "marker": "x", "zorder": 1}
 _SIDESTEP = 1.5  # demonstrations between the error bars of two curves
+_COLUMNS = 3  # of small figures
+_DOT_ROW = 0.28  # inches that a line of the list of dots takes
+
+Point = Row | Mean
 
 
 def write_figure(table: Table, folder: Path) -> None:
@@ -32,41 +42,137 @@ def write_figure(table: Table, folder: Path) -> None:
 
 
 def draw(table: Table) -> Figure:
-    """Success rate against demonstrations, a curve for each policy and environment."""
+    """The figure of a study: dots for conditions, a mean with its targets, or curves alone."""
+    if any(not row.condition.is_plain for row in table.rows):
+        return _draw_conditions(table)
+    return _draw_targets(table) if table.targets else _draw_curves(table)
+
+
+def _draw_curves(table: Table) -> Figure:
+    """A curve for each policy and environment, all in one."""
     figure = Figure(figsize=(7.0, 4.5), layout="constrained")
     axes = figure.add_subplot()
     curves: dict[tuple[str, str], list[Row]] = {}
     environments = {row.env_id for row in table.rows}
-    beside = [row for row in table.beside if row.env_id in environments]
+    beside = [row for row in table.beside if row.env_id in environments and row.condition.is_plain]
     for row in (*table.rows, *beside):
         curves.setdefault((row.policy, row.env_id), []).append(row)
     for i, ((policy, env_id), rows) in enumerate(curves.items()):
-        sidestep = (i - (len(curves) - 1) / 2) * _SIDESTEP
-        _curve(axes, rows, f"{policy}, {_short(env_id)}", i, sidestep)
+        _curve(axes, rows, f"{policy}, {_short(env_id)}", i, _aside(i, len(curves)))
     references = list(table.references.values())
     for i, reference in enumerate(references):
         if reference not in references[:i]:
             demos = sorted(reference)
             rates = [reference[n].success_rate for n in demos]
-            style = {"color": _REFERENCE_COLOUR, "linestyle": ":", "marker": "x", "zorder": 1}
-            axes.plot(demos, rates, label="published", **style)
-
-    ticks = sorted({row.demos for row in table.rows})
-    axes.set_xticks(ticks)
-    axes.set_xlabel("demonstrations of the task on the new robot")
-    axes.set_ylabel("success rate, with 95 % intervals")
-    axes.set_ylim(-0.03, 1.03)
-    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
-    axes.grid(axis="y", color="#DDDDDD", linewidth=0.8)
-    axes.set_axisbelow(True)
-    axes.spines[["top", "right"]].set_visible(False)
+            axes.plot(demos, rates, label="published", **_REFERENCE)
+    _dress(axes, table.rows)
+    _label(axes)
     axes.set_title(table.title, loc="left", fontsize="medium", wrap=True)
     axes.legend(frameon=False, loc="lower right", fontsize="small")
     return figure
 
 
-def _curve(axes: Axes, rows: list[Row], label: str, number: int, sidestep: float) -> None:
-    rows = sorted(rows, key=lambda row: row.demos)
+def _draw_targets(table: Table) -> Figure:
+    """The mean over all targets, a curve a policy, and each target below."""
+    policies = list(dict.fromkeys(row.policy for row in table.rows))
+    lines = -(-len(table.targets) // _COLUMNS)
+    heights = [3.8, *[2.1] * lines]
+    figure = Figure(figsize=(8.0, sum(heights) + 0.5 + 0.12 * len(policies)), layout="constrained")
+    grid = figure.add_gridspec(1 + lines, _COLUMNS, height_ratios=heights)
+    figure.suptitle(table.title, x=0.01, ha="left", fontsize="medium", wrap=True)
+
+    axes = figure.add_subplot(grid[0, :])
+    _panel(axes, table, table.means, policies)
+    _label(axes)
+    axes.set_title(f"Mean over {len(table.targets)} targets", loc="left", fontsize="small")
+    for i, target in enumerate(table.targets):
+        small = figure.add_subplot(grid[1 + i // _COLUMNS, i % _COLUMNS])
+        rows = [row for row in table.rows if row.env_id == target]
+        _panel(small, table, rows, policies)
+        small.set_title(_short(target), loc="left", fontsize="small")
+        small.tick_params(labelsize="x-small")
+    # While targets are still missing, the mean does not have all curves.
+    drawn = [each.get_legend_handles_labels() for each in figure.axes]
+    named = {label: handle for each in drawn for handle, label in zip(*each, strict=True)}
+    place = {"loc": "outside lower left", "ncols": 2, "fontsize": "small"}
+    figure.legend(named.values(), named.keys(), frameon=False, **place)
+    return figure
+
+
+def _draw_conditions(table: Table) -> Figure:
+    """A dot with its interval for each row, grouped by policy, environment and demonstrations."""
+    groups: dict[tuple[str, str, int], list[Row]] = {}
+    for row in table.rows:
+        groups.setdefault((row.policy, row.env_id, row.demos), []).append(row)
+    policies = list(dict.fromkeys(row.policy for row in table.rows))
+    heading, names, places, at, published = [], [], [], 0.0, False
+    height = 1.2 + _DOT_ROW * (len(table.rows) + 1.5 * len(groups))
+    figure = Figure(figsize=(7.0, height), layout="constrained")
+    axes = figure.add_subplot()
+    for (policy, env_id, demos), rows in groups.items():
+        heading.append((at, f"{policy}, {_short(env_id)}, {demos} demonstrations"))
+        point = table.references.get(env_id, {}).get(demos)
+        if point is not None and rows[0].head:
+            published = True
+            ends = (at + 0.5, at + 0.5 + len(rows))
+            axes.plot([point.success_rate] * 2, ends, **{**_REFERENCE, "marker": ""})
+        for row in rows:
+            at += 1.0
+            places.append(at)
+            names.append(row.condition.short_name)
+            kind = policies.index(policy)
+            if not isnan(row.rate):
+                interval = [[row.rate - row.interval.low], [row.interval.high - row.rate]]
+                style = {"color": _colour(kind), "marker": _marker(kind), "capsize": 3}
+                axes.errorbar([row.rate], [at], xerr=interval, **style)
+        at += 1.5
+    axes.set_yticks(places, names, fontsize="small")
+    axes.tick_params(axis="y", length=0)
+    for place, said in heading:
+        axes.text(0.0, place, said, fontsize="small", fontweight="bold", va="center")
+    axes.set_ylim(at - 0.7, -0.8)
+    axes.set_xlim(-0.03, 1.03)
+    axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
+    dotted = "; dotted is published, unperturbed" if published else ""
+    axes.set_xlabel(f"success rate, with 95 % intervals{dotted}")
+    axes.grid(axis="x", color="#DDDDDD", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right", "left"]].set_visible(False)
+    axes.set_title(table.title, loc="left", fontsize="medium", wrap=True)
+    return figure
+
+
+def _panel(axes: Axes, table: Table, rows: Sequence[Point], policies: Sequence[str]) -> None:
+    """All policies' curves over the same rows, each always in the same colour."""
+    for i, policy in enumerate(policies):
+        if of_policy := [row for row in rows if row.policy == policy]:
+            head = of_policy[0].head
+            name = f"{policy} ({head} head)" if head else policy
+            _curve(axes, of_policy, name, i, _aside(i, len(policies)))
+    points = {row.demos: point for row in rows if (point := table.published(row)) is not None}
+    if points:
+        demos = sorted(points)
+        rates = [points[n].success_rate for n in demos]
+        axes.plot(demos, rates, label="published", **_REFERENCE)
+    _dress(axes, table.rows)
+
+
+def _dress(axes: Axes, rows: Sequence[Row]) -> None:
+    axes.set_xticks(sorted({row.demos for row in rows}))
+    axes.set_ylim(-0.03, 1.03)
+    axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
+    axes.grid(axis="y", color="#DDDDDD", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+
+
+def _label(axes: Axes) -> None:
+    axes.set_xlabel("demonstrations of the task on the new robot")
+    axes.set_ylabel("success rate, with 95 % intervals")
+
+
+def _curve(axes: Axes, rows: Sequence[Point], label: str, number: int, sidestep: float) -> None:
+    rows = sorted((row for row in rows if not isnan(row.rate)), key=lambda row: row.demos)
     rates = [row.rate for row in rows]
     below = [row.rate - row.interval.low for row in rows]
     above = [row.interval.high - row.rate for row in rows]
@@ -75,11 +181,23 @@ def _curve(axes: Axes, rows: list[Row], label: str, number: int, sidestep: float
         rates,
         yerr=(below, above),
         label=label,
-        color=_COLOURS[number % len(_COLOURS)],
-        marker=_MARKERS[number % len(_MARKERS)],
+        color=_colour(number),
+        marker=_marker(number),
         linestyle="-",
         capsize=3,
     )
+
+
+def _aside(number: int, curves: int) -> float:
+    return (number - (curves - 1) / 2) * _SIDESTEP
+
+
+def _colour(number: int) -> str:
+    return _COLOURS[number % len(_COLOURS)]
+
+
+def _marker(number: int) -> str:
+    return _MARKERS[number % len(_MARKERS)]
 
 
 def _short(env_id: str) -> str:

@@ -8,7 +8,7 @@ from markupsafe import Markup
 
 from octo_bench.reports.head_comparison import HeadPair
 from octo_bench.reports.svg import Chart, element, joined, line, text
-from octo_bench.reports.wording import demonstrations, environment_name, points, points_between
+from octo_bench.reports.wording import demonstrations, points, points_between
 
 _WIDTH = 400.0
 _MARGIN = 20.0  # beside the axis
@@ -43,7 +43,7 @@ def _chart(first: str, second: str, pairs: Sequence[HeadPair]) -> Chart:
     said = []
     for row, pair in enumerate(pairs):
         compared, y = pair.compared, _TOP + _ROW * (row + 0.72)
-        name = f"{environment_name(pair.env_id)}, {demonstrations(pair.demos)}"
+        name = f"{pair.place}, {demonstrations(pair.demos)}"
         near = compared.as_trained
         drawn = [
             element("title", pair.sentence),

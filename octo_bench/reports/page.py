@@ -11,6 +11,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from octo_bench import __version__
+from octo_bench.evaluation.conditions import condition_of
 from octo_bench.evaluation.records import EpisodeRecord, read_records
 from octo_bench.files import write_text
 from octo_bench.reports import wording
@@ -21,7 +22,6 @@ from octo_bench.reports.outcome_charts import funnels, heat_maps
 from octo_bench.reports.page_data import (
     MARGIN,
     Section,
-    condition_of,
     headline,
     sections_of,
 )
@@ -32,6 +32,7 @@ from octo_bench.reports.svg import Chart, write_charts
 from octo_bench.simulation.world import CONTROL_FREQUENCY
 from octo_bench.statistics.hierarchical import AS_TRAINED, TRAINED_ANEW
 from octo_bench.studies.artifacts import RECORDS
+from octo_bench.studies.cells import recipe_of
 from octo_bench.studies.study import Study
 
 _TEMPLATES = "templates"
@@ -93,7 +94,9 @@ def write_page(study: Study, folder: Path, out: Path, *, films: bool = True) -> 
         BadFile: for records or results that are missing or broken.
     """
     records = read_records(folder / RECORDS)
-    sections = sections_of(records, study_table(study, folder))
+    table = study_table(study, folder)
+    recipes = {entry.name: recipe_of(study, entry) for entry in study.policies}
+    sections = sections_of(records, table, recipes)
     chosen = choose_films(records, folder)
     problems = make_films(chosen[:MOST], folder) if films else []
     shown = {
@@ -117,6 +120,8 @@ def write_page(study: Study, folder: Path, out: Path, *, films: bool = True) -> 
             film_rule=RULE,
             most_films=MOST,
             episodes=list_episodes(records, places),
+            finished=table.finished,
+            declared=table.declared,
             errors=sum(bool(record.error) for record in records),
             count=len(records),
             unfit=sum(each.row.unfit for section in sections for each in section.rows),

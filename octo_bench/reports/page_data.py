@@ -14,9 +14,10 @@ import numpy as np
 
 from octo_bench.definitions import Stage, environment
 from octo_bench.errors import UnknownName
+from octo_bench.evaluation.conditions import Condition, condition_of
 from octo_bench.evaluation.records import EpisodeRecord
 from octo_bench.reports.head_comparison import HeadPair, compare_heads
-from octo_bench.reports.table import ReferencePoint, Row, Table, summarise
+from octo_bench.reports.table import Mean, ReferencePoint, Row, Table, summarise
 from octo_bench.reports.wording import (
     ALPHA,
     demonstrations,
@@ -38,21 +39,6 @@ MARGIN = 0.10
 _FAILED_AT_ONCE = "none"
 
 
-@dataclass(frozen=True, order=True)
-class Condition:
-    """How episodes were run: perturbed by a suite's level, or asked in another way."""
-
-    suite: str = ""
-    level: int = 0
-    inference: str = ""
-
-    @property
-    def name(self) -> str:
-        """For headings."""
-        seen = f"{self.suite}, level {self.level}" if self.suite else "nothing perturbed"
-        return f"{seen}; {self.inference.replace(',', ', ')}" if self.inference else seen
-
-
 @dataclass(frozen=True)
 class Against:
     """A measured rate beside a published one.
@@ -70,16 +56,16 @@ class Against:
 
 @dataclass(frozen=True)
 class Measured:
-    """A row of the table: one policy in one environment after so many demonstrations.
+    """A row of the table: one policy in one environment after so many demonstrations, or a mean.
 
     Attributes:
         uncertainty: of the success rate, on both levels; None where too few episodes came to
-            their end for that.
+            their end for that, and for a mean.
         against: None where nothing is published.
         beside: rows of other studies.
     """
 
-    row: Row
+    row: Row | Mean
     uncertainty: TwoLevel | None
     against: Against | None
     beside: tuple[Row, ...] = ()
@@ -97,7 +83,7 @@ class Measured:
 
 @dataclass(frozen=True)
 class Group:
-    """All rows of one policy in one environment."""
+    """All rows of one policy in one environment, or its means over all targets."""
 
     policy: str
     head: str
@@ -141,9 +127,16 @@ class HeatMap:
 
 @dataclass(frozen=True)
 class Section:
-    """All that was measured under one condition."""
+    """All that was measured under one condition.
+
+    Attributes:
+        means: over all targets, a group a policy; none without several targets.
+        groups: a group a policy and environment.
+        references: what is published, by environment, also by what stands for it in `means`.
+    """
 
     condition: Condition
+    means: tuple[Group, ...]
     groups: tuple[Group, ...]
     references: Mapping[str, Mapping[int, ReferencePoint]]
     heads: tuple[HeadPair, ...]
@@ -151,8 +144,19 @@ class Section:
     funnels: tuple[Funnel, ...]
 
     @property
+    def shown(self) -> tuple[Group, ...]:
+        """All groups, the means first."""
+        return (*self.means, *self.groups)
+
+    @property
     def rows(self) -> tuple[Measured, ...]:
+        """Without the means."""
         return tuple(row for group in self.groups for row in group.rows)
+
+    @property
+    def single_pairs(self) -> int:
+        """How many comparisons of heads are of one target."""
+        return sum(len(pair.env_ids) == 1 for pair in self.heads)
 
     @property
     def trained_several_times(self) -> bool:
@@ -160,12 +164,15 @@ class Section:
         return any(row.trained_anew is not None for row in self.rows)
 
 
-def sections_of(records: Sequence[EpisodeRecord], table: Table) -> tuple[Section, ...]:
+def sections_of(
+    records: Sequence[EpisodeRecord], table: Table, recipes: Mapping[str, str] | None = None
+) -> tuple[Section, ...]:
     """A section for each condition, the unperturbed one first.
 
     Args:
         records: of the whole study.
         table: of the same study; what it is compared with is taken from there.
+        recipes: how each policy was fine-tuned, but for its head; see `compare_heads`.
     """
     minutes = {(r.policy, r.env_id, r.demos): r.training_minutes for r in table.rows}
     by_condition: dict[Condition, list[EpisodeRecord]] = {}
@@ -173,35 +180,26 @@ def sections_of(records: Sequence[EpisodeRecord], table: Table) -> tuple[Section
         by_condition.setdefault(condition_of(record), []).append(record)
     sections = []
     for condition, episodes in sorted(by_condition.items()):
-        # What was published, and what other studies measured, was measured unperturbed.
-        comparable = condition == Condition()
-        counted = replace(
-            table,
-            rows=summarise(episodes, minutes),
-            references=table.references if comparable else {},
-            beside=table.beside if comparable else (),
-        )
-        sections.append(_section(condition, episodes, counted))
+        counted = replace(table, rows=summarise(episodes, minutes))
+        sections.append(_section(condition, episodes, counted, recipes or {}))
     return tuple(sections)
-
-
-def condition_of(record: EpisodeRecord) -> Condition:
-    """The condition that an episode was run under."""
-    return Condition(record.suite, record.level, record.inference)
 
 
 def headline(sections: Sequence[Section]) -> str:
     """The study's result in two sentences: its longest row of rates, and the verdicts."""
     section = sections[0]
-    group = max(section.groups, key=lambda group: len(group.rows))
+    group = max(section.means or section.groups, key=lambda group: len(group.rows))
     ordered = sorted(group.rows, key=lambda measured: measured.row.demos)
     first, last = ordered[0].row, ordered[-1].row
+    where = "" if section.means else f"at {environment_name(group.env_id)} "
     text = (
-        f"{group.policy} succeeds at {environment_name(group.env_id)} in {percent(first.rate)} of "
-        f"the episodes {demonstrations(first.demos)}"
+        f"{group.policy} succeeds {where}in {percent(first.rate)} of the episodes "
+        f"{demonstrations(first.demos)}"
     )
     if last is not first:
         text += f" and in {percent(last.rate)} {demonstrations(last.demos)}"
+    if section.means:
+        text += f", {group.env_id}"
     return f"{text}. {_verdicts([each for each in section.rows if each.against])}".strip()
 
 
@@ -235,7 +233,12 @@ def _listed(parts: Sequence[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
 
 
-def _section(condition: Condition, records: Sequence[EpisodeRecord], table: Table) -> Section:
+def _section(
+    condition: Condition,
+    records: Sequence[EpisodeRecord],
+    table: Table,
+    recipes: Mapping[str, str],
+) -> Section:
     grouped: dict[tuple[str, str, str], list[Row]] = {}
     for row in table.rows:
         grouped.setdefault((row.policy, row.head, row.env_id), []).append(row)
@@ -250,11 +253,22 @@ def _section(condition: Condition, records: Sequence[EpisodeRecord], table: Tabl
         )
         for key, rows in grouped.items()
     )
+    means: dict[tuple[str, str, str], list[Mean]] = {}
+    for each in table.means:
+        means.setdefault((each.policy, each.head, each.env_id), []).append(each)
+    published = {row.env_id: {} for row in (*table.rows, *table.means)}
+    for row in (*table.rows, *table.means):
+        if (point := table.published(row)) is not None:
+            published[row.env_id][row.demos] = point
     return Section(
         condition=condition,
+        means=tuple(
+            Group(*key, rows=tuple(_measured_mean(each, table) for each in of_group))
+            for key, of_group in means.items()
+        ),
         groups=groups,
-        references=table.references,
-        heads=compare_heads(records),
+        references=published,
+        heads=compare_heads(records, recipes),
         heat=_heat_maps(table.rows, {record.env_id: record for record in records}),
         funnels=tuple(
             _funnel(group, {r.row.demos: by_row[_key(r.row)] for r in group.rows})
@@ -269,7 +283,7 @@ def _key(row: Row) -> tuple[str, str, str, int]:
 
 def _measured(row: Row, records: Sequence[EpisodeRecord], table: Table) -> Measured:
     outcomes, draws = _outcomes(records)
-    reference = table.references.get(row.env_id, {}).get(row.demos)
+    reference = table.published(row)
     others = (table.counterpart(row, policy) for policy in table.beside_policies())
     return Measured(
         row=row,
@@ -277,6 +291,27 @@ def _measured(row: Row, records: Sequence[EpisodeRecord], table: Table) -> Measu
         against=None if reference is None else _against(row, outcomes, draws, reference),
         beside=tuple(other for other in others if other is not None),
     )
+
+
+def _measured_mean(mean: Mean, table: Table) -> Measured:
+    """The verdict is by the intervals of the mean, and so on these trainings."""
+    reference, against = table.published(mean), None
+    if reference is not None:
+        inner, outer = (mean.interval_at(1 - share) for share in (2 * ALPHA, ALPHA))
+        rate = reference.success_rate
+        agreement = agreement_of(inner, outer, rate, MARGIN)
+        remark = _remark(agreement, mean.rate > rate, "more episodes would decide")
+        against = Against(reference, agreement, remark, trained_anew=False)
+    return Measured(mean, None, against)
+
+
+def _remark(agreement: Agreement, above: bool, decides: str) -> str:
+    margin = f"{100 * MARGIN:.0f} points"
+    return {
+        Agreement.CANNOT_TELL: decides,
+        Agreement.AGREES: f"within {margin}",
+        Agreement.DIFFERS: f"{'above' if above else 'below'} it by more than {margin}",
+    }[agreement]
 
 
 def _outcomes(records: Sequence[EpisodeRecord]) -> tuple[np.ndarray, list[int]]:
@@ -307,12 +342,7 @@ def _against(
     inner, outer = (_uncertainty(outcomes, 1 - share, draws) for share in (2 * ALPHA, ALPHA))
     if inner and outer and inner.trained_anew and outer.trained_anew:
         agreement = agreement_of(inner.trained_anew, outer.trained_anew, rate, MARGIN)
-        side = "above" if row.rate > rate else "below"
-        remark = {
-            Agreement.CANNOT_TELL: "more trainings would decide",
-            Agreement.AGREES: f"within {100 * MARGIN:.0f} points",
-            Agreement.DIFFERS: f"{side} it by more than {100 * MARGIN:.0f} points",
-        }[agreement]
+        remark = _remark(agreement, row.rate > rate, "more trainings would decide")
         return Against(published, agreement, remark, trained_anew=True)
     compared = compare_with_published(row.successes, row.episodes, rate, MARGIN, ALPHA)
     return Against(published, compared.agreement, say_agreement(compared), trained_anew=False)

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from octo_bench.evaluation.records import EpisodeRecord
 from octo_bench.files import sha256_file
@@ -59,6 +60,8 @@ def facts_of(study: Study, folder: Path, records: Sequence[EpisodeRecord]) -> Fa
     for cell in result["cells"]:
         trained = f", draw {cell['draw']}, seed {cell['train_seed']}" if cell["demos"] else ""
         name = f"cell: {cell['policy']}, {cell['env_id']}, {cell['demos']} demonstrations{trained}"
+        asked = [str(cell[key]) for key in ("suite", "level", "inference") if cell.get(key)]
+        name = ", ".join([name, *asked])
         hashes[name] = cell["key"]
     name = _called(study.file)
     at_home = folder.resolve() == study.file.resolve().parent
@@ -72,14 +75,23 @@ def facts_of(study: Study, folder: Path, records: Sequence[EpisodeRecord]) -> Fa
         machine=(
             ("Processor", f"{machine['processor']}, {machine['cores']} cores"),
             ("Python", str(machine["python"])),
-            ("Processes", str(result["workers"])),
-            ("Wall time of the last run", duration(result["wall_seconds"] / 60)),
+            *_last_run(result),
             *((f"Time at {phase}", duration(spent / 60)) for phase, spent in hours.items()),
             ("Seed of the evaluation", str(study.seed)),
         ),
         versions=tuple((name, str(version)) for name, version in versions.items()),
         hashes=tuple(hashes.items()),
         declaration=study.file.read_text(encoding="utf-8"),
+    )
+
+
+def _last_run(result: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
+    """How the study was run; nothing of one that never came to its end by itself."""
+    if result["workers"] is None:
+        return ()
+    return (
+        ("Processes", str(result["workers"])),
+        ("Wall time of the last run", duration(result["wall_seconds"] / 60)),
     )
 
 

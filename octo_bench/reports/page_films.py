@@ -13,6 +13,7 @@ from octo_bench.errors import OctoBenchError
 from octo_bench.evaluation.records import EpisodeRecord
 from octo_bench.files import atomic_path
 from octo_bench.studies.artifacts import RECORDS, read_result
+from octo_bench.studies.cells import place_of
 from octo_bench.studies.replaying import Replay, policy_of
 
 FOLDER = "films"
@@ -25,7 +26,6 @@ RULE = (
 )
 
 _ROW = ("suite", "level", "inference", "policy", "head", "env_id", "demos")
-_CELL = ("policy", "env_id", "demos", "draw", "train_seed")
 
 
 @dataclass(frozen=True)
@@ -51,7 +51,7 @@ def choose_films(records: Sequence[EpisodeRecord], folder: Path) -> tuple[Film, 
         BadFile: when its `study_result.json` is not there or broken.
     """
     cells = read_result(folder)["cells"]
-    keys = {tuple(cell[name] for name in _CELL): cell["key"] for cell in cells}
+    keys = {place_of(cell): cell["key"] for cell in cells}
     first: dict[tuple, EpisodeRecord] = {}
     for record in sorted(records, key=lambda r: (r.draw, r.train_seed, r.episode)):
         if not record.error:
@@ -60,7 +60,7 @@ def choose_films(records: Sequence[EpisodeRecord], folder: Path) -> tuple[Film, 
     for row in dict.fromkeys(_row(record) for record in records):
         for success in (True, False):
             if (record := first.get((row, success))) is not None:
-                key = keys.get(tuple(getattr(record, name) for name in _CELL), "")
+                key = keys.get(place_of(record), "")
                 films.append(Film(record, folder / FOLDER / _name(record, key)))
     return tuple(films)
 

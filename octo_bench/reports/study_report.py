@@ -15,11 +15,11 @@ from octo_bench.reports.table import (
     Row,
     Table,
     csv_text,
-    markdown,
     read_reference,
     read_rows,
     summarise,
 )
+from octo_bench.reports.table_text import markdown
 from octo_bench.studies.artifacts import RECORDS, read_result
 from octo_bench.studies.study import Study
 
@@ -42,6 +42,7 @@ def study_table(study: Study, out: Path) -> Table:
     has not run is left out.
     """
     records = read_records(out / RECORDS)
+    result = read_result(out)
     beside: list[Row] = []
     for name in study.beside:
         other = study.file.resolve().parents[1] / name / TABLE
@@ -49,21 +50,32 @@ def study_table(study: Study, out: Path) -> Table:
             beside += read_rows(other)
     return Table(
         title=study.title,
-        rows=summarise(records, _training_minutes(read_result(out))),
+        rows=summarise(records, _training_minutes(result)),
         references={
             target.env: read_reference(target.reference)
             for target in study.targets
             if target.reference is not None
         },
         beside=tuple(beside),
+        targets=_averaged(study),
+        finished=len(result["cells"]),
+        declared=result.get("declared_cells", len(result["cells"])),
     )
+
+
+def _averaged(study: Study) -> tuple[str, ...]:
+    """The environments to take the mean over: all, if the same is asked of them, else none."""
+    demos = {frozenset(target.demos) for target in study.targets}
+    several = len(study.targets) > 1 and len(demos) == 1
+    return tuple(target.env for target in study.targets) if several else ()
 
 
 def _training_minutes(result: Mapping[str, Any]) -> dict[tuple[str, str, int], float]:
     """Mean minutes of fine-tuning by policy, environment id and demonstrations."""
-    seconds = defaultdict(list)
+    seconds: dict[tuple[str, str, int], dict[str, float]] = defaultdict(dict)
     for cell in result["cells"]:
         if cell["training"] is not None:
             place = (cell["policy"], cell["env_id"], cell["demos"])
-            seconds[place].append(cell["training"]["seconds"])
-    return {place: mean(values) / 60 for place, values in seconds.items()}
+            # Measured under several conditions, it was still trained once.
+            seconds[place][cell.get("policy_key", cell["key"])] = cell["training"]["seconds"]
+    return {place: mean(of_each.values()) / 60 for place, of_each in seconds.items()}

@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import csv
 import io
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean
 from typing import TYPE_CHECKING
 
 from octo_bench.errors import BadFile
+from octo_bench.evaluation.conditions import PLAIN, Condition, condition_of
 from octo_bench.statistics.completion import Completion
 from octo_bench.statistics.intervals import Interval, clopper_pearson
+from octo_bench.statistics.stratified import mean_rate, mean_rate_interval
 
 if TYPE_CHECKING:
     from octo_bench.evaluation.records import EpisodeRecord
@@ -34,15 +37,21 @@ _COLUMNS = (
     "errors",
     "training_minutes",
 )
+_CONDITION_COLUMNS = ("suite", "level", "inference")
 _BOUND_COLUMNS = ("worst_case", "best_case")
 _REFERENCE_COLUMNS = ("reference_success_rate", "reference_training_minutes", "against_reference")
+_MEAN = "mean over "
+"""What stands for the environment in the CSV's rows of means; no environment is called so."""
 
 
 @dataclass(frozen=True)
 class Row:
-    """One policy in one environment after one number of demonstrations, draws and seeds pooled.
+    """One policy in one environment after one number of demonstrations, under one condition.
+
+    Draws and seeds are pooled.
 
     Attributes:
+        head: "" for a baseline.
         episodes: without those that ended in an infrastructure error.
         errors: how many those are.
         training_minutes: mean over the fine-tunings; 0 without demonstrations.
@@ -56,6 +65,7 @@ class Row:
     episodes: int
     errors: int
     training_minutes: float
+    condition: Condition = PLAIN
 
     @property
     def rate(self) -> float:
@@ -73,9 +83,108 @@ class Row:
         return Completion(self.successes, self.episodes, self.errors)
 
     @property
+    def worst(self) -> float:
+        """The rate with every error counted as a failure."""
+        return self.completion.worst
+
+    @property
+    def best(self) -> float:
+        """The rate with every error counted as a success."""
+        return self.completion.best
+
+    @property
     def unfit(self) -> bool:
         """Whether too many episodes ended in an infrastructure error."""
         return self.completion.error_share > TOLERATED_ERRORS
+
+
+@dataclass(frozen=True)
+class Mean:
+    """One policy under one condition after one number of demonstrations, over several targets.
+
+    Attributes:
+        rows: of each target one; all weigh alike, however many episodes they have.
+    """
+
+    rows: tuple[Row, ...]
+
+    @property
+    def policy(self) -> str:
+        """As of its rows."""
+        return self.rows[0].policy
+
+    @property
+    def head(self) -> str:
+        """As of its rows."""
+        return self.rows[0].head
+
+    @property
+    def demos(self) -> int:
+        """As of its rows."""
+        return self.rows[0].demos
+
+    @property
+    def condition(self) -> Condition:
+        """As of its rows."""
+        return self.rows[0].condition
+
+    @property
+    def env_id(self) -> str:
+        """What stands for the environment: "mean over 6 targets"."""
+        return f"{_MEAN}{len(self.rows)} targets"
+
+    @property
+    def rate(self) -> float:
+        """The unweighted mean of the targets' rates; not a number if one has no episodes."""
+        return mean_rate(self._counts)
+
+    @property
+    def interval(self) -> Interval:
+        """Of the mean over these targets, 95 %."""
+        return self.interval_at(CONFIDENCE)
+
+    def interval_at(self, confidence: float) -> Interval:
+        """Of the mean over these targets; see `mean_rate_interval`."""
+        return mean_rate_interval(self._counts, confidence)
+
+    @property
+    def successes(self) -> int:
+        """Of all targets together."""
+        return sum(row.successes for row in self.rows)
+
+    @property
+    def episodes(self) -> int:
+        """Of all targets together, without errors."""
+        return sum(row.episodes for row in self.rows)
+
+    @property
+    def errors(self) -> int:
+        """Of all targets together."""
+        return sum(row.errors for row in self.rows)
+
+    @property
+    def worst(self) -> float:
+        """The mean with every error counted as a failure."""
+        return mean(row.worst for row in self.rows)
+
+    @property
+    def best(self) -> float:
+        """The mean with every error counted as a success."""
+        return mean(row.best for row in self.rows)
+
+    @property
+    def unfit(self) -> bool:
+        """Whether one of the rows is."""
+        return any(row.unfit for row in self.rows)
+
+    @property
+    def training_minutes(self) -> float:
+        """The mean over the targets."""
+        return mean(row.training_minutes for row in self.rows)
+
+    @property
+    def _counts(self) -> list[tuple[int, int]]:
+        return [(row.successes, row.episodes) for row in self.rows]
 
 
 @dataclass(frozen=True)
@@ -85,7 +194,7 @@ class ReferencePoint:
     success_rate: float
     training_minutes: float
 
-    def against(self, measured: Row) -> str:
+    def against(self, measured: Row | Mean) -> str:
         """Where the measured rate is, by its interval: "above", "below" or "not told apart"."""
         if measured.interval.low > self.success_rate:
             return "above"
@@ -101,42 +210,82 @@ class Table:
 
     Attributes:
         references: by environment id, then by demonstrations.
-        beside: rows of other studies; those with a row's environment and demonstrations stand
-            beside it.
+        beside: rows of other studies; those with a row's environment, condition and
+            demonstrations stand beside it.
+        targets: environments to take the mean over; none to give no means.
+        finished, declared: cells of the study that are measured, of all there are.
     """
 
     title: str
     rows: tuple[Row, ...]
     references: Mapping[str, Reference]
     beside: tuple[Row, ...] = ()
+    targets: tuple[str, ...] = ()
+    finished: int = 0
+    declared: int = 0
+
+    @property
+    def means(self) -> tuple[Mean, ...]:
+        """The mean over all targets, where every one of them has been measured."""
+        groups: dict[tuple[str, str, Condition, int], dict[str, Row]] = {}
+        for row in self.rows:
+            group = groups.setdefault((row.policy, row.head, row.condition, row.demos), {})
+            group[row.env_id] = row
+        return tuple(
+            Mean(tuple(group[target] for target in self.targets))
+            for group in groups.values()
+            if self.targets and group.keys() >= set(self.targets)
+        )
 
     def beside_policies(self) -> tuple[str, ...]:
         """The policies of other studies, in their order."""
         return tuple(dict.fromkeys(row.policy for row in self.beside))
 
-    def counterpart(self, row: Row, policy: str) -> Row | None:
+    def counterpart(self, row: Row | Mean, policy: str) -> Row | None:
         """The row of `policy` in another study that stands beside `row`."""
+        place = (policy, row.env_id, row.demos, row.condition)
         for other in self.beside:
-            if (other.policy, other.env_id, other.demos) == (policy, row.env_id, row.demos):
+            if (other.policy, other.env_id, other.demos, other.condition) == place:
                 return other
         return None
+
+    def published(self, row: Row | Mean) -> ReferencePoint | None:
+        """What to compare a row with: nothing for a baseline, or what was measured perturbed.
+
+        For a mean it is the mean of what the targets are compared with, if all are.
+        """
+        if not row.condition.is_plain or not row.head:
+            return None
+        if isinstance(row, Row):
+            return self.references.get(row.env_id, {}).get(row.demos)
+        points = [self.published(each) for each in row.rows]
+        known = [point for point in points if point is not None]
+        if len(known) < len(points):
+            return None
+        return ReferencePoint(
+            mean(point.success_rate for point in known),
+            mean(point.training_minutes for point in known),
+        )
 
 
 def summarise(
     records: Iterable[EpisodeRecord], training_minutes: Mapping[tuple[str, str, int], float]
 ) -> tuple[Row, ...]:
-    """Count successes by policy, environment and demonstrations, in the order of first appearance.
+    """Count successes by policy, environment, demonstrations and condition.
+
+    Rows are in the order of first appearance.
 
     Args:
         records: episodes; success is `success_once`.
         training_minutes: by policy, environment id and demonstrations.
     """
-    groups: dict[tuple[str, str, str, int], list[EpisodeRecord]] = {}
+    groups: dict[tuple[str, str, str, int, Condition], list[EpisodeRecord]] = {}
     for record in records:
-        group = (record.policy, record.head, record.env_id, record.demos)
+        condition = condition_of(record)
+        group = (record.policy, record.head, record.env_id, record.demos, condition)
         groups.setdefault(group, []).append(record)
     rows = []
-    for (policy, head, env_id, demos), episodes in groups.items():
+    for (policy, head, env_id, demos, condition), episodes in groups.items():
         fit = [record for record in episodes if not record.error]
         rows.append(
             Row(
@@ -148,6 +297,7 @@ def summarise(
                 episodes=len(fit),
                 errors=len(episodes) - len(fit),
                 training_minutes=training_minutes.get((policy, env_id, demos), 0.0),
+                condition=condition,
             )
         )
     return tuple(rows)
@@ -172,7 +322,7 @@ def read_reference(path: Path) -> Reference:
 
 
 def read_rows(path: Path) -> tuple[Row, ...]:
-    """Read the rows of a table that `csv_text` wrote.
+    """Read the rows of a table that `csv_text` wrote, without the means.
 
     Raises:
         BadFile: when it is something else.
@@ -189,24 +339,31 @@ def read_rows(path: Path) -> tuple[Row, ...]:
                 episodes=int(row["episodes"]),
                 errors=int(row["errors"]),
                 training_minutes=float(row["training_minutes"]),
+                condition=Condition(  # older tables do not have it
+                    row.get("suite") or "", int(row.get("level") or 0), row.get("inference") or ""
+                ),
             )
             for row in rows
+            if not row["env_id"].startswith(_MEAN)
         )
     except (TypeError, ValueError) as error:
         raise BadFile(path, f"not a number ({error})", "make the table anew") from error
 
 
 def csv_text(table: Table) -> str:
-    """The table for programs: a line a row; columns of other studies are named by their policy."""
+    """The table for programs: a line a row, then a line a mean.
+
+    Columns of other studies are named by their policy. Where the environment would stand, a mean
+    has "mean over 6 targets"; its successes and episodes are those of all targets together.
+    """
     others = table.beside_policies()
     other_columns = ("successes", "episodes", "success_rate", "low", "high", "training_minutes")
     names = [f"{policy}: {column}" for policy in others for column in other_columns]
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*_COLUMNS, *_BOUND_COLUMNS, *_REFERENCE_COLUMNS, *names])
-    for row in table.rows:
-        values = _values(row)
-        reference = table.references.get(row.env_id, {}).get(row.demos)
+    writer.writerow([*_COLUMNS, *_CONDITION_COLUMNS, *_BOUND_COLUMNS, *_REFERENCE_COLUMNS, *names])
+    for row in (*table.rows, *table.means):
+        reference = table.published(row)
         published: list[object] = ["", "", ""]
         if reference is not None:
             published = [reference.success_rate, reference.training_minutes, reference.against(row)]
@@ -215,80 +372,13 @@ def csv_text(table: Table) -> str:
             other = table.counterpart(row, policy)
             of_other = _values(other) if other is not None else {}
             beside += [of_other.get(column, "") for column in other_columns]
-        bounds = [f"{rate:.4f}" for rate in (row.completion.worst, row.completion.best)]
-        writer.writerow([*values.values(), *bounds, *published, *beside])
+        bounds = [f"{rate:.4f}" for rate in (row.worst, row.best)]
+        condition = [row.condition.suite, row.condition.level, row.condition.inference]
+        writer.writerow([*_values(row).values(), *condition, *bounds, *published, *beside])
     return text.getvalue()
 
 
-def markdown(table: Table) -> str:
-    """The table for people: a section for each policy and environment."""
-    lines = [f"# {table.title}", ""]
-    if any(row.unfit for row in table.rows):
-        lines += [
-            "**Unfit.** In the rows marked so, more than "
-            f"{100 * TOLERATED_ERRORS:.0f} % of the episodes ended in an infrastructure error: "
-            "their rates say nothing. The same command repeats these episodes.",
-            "",
-        ]
-    sections: dict[tuple[str, str, str], list[Row]] = {}
-    for row in table.rows:
-        sections.setdefault((row.policy, row.head, row.env_id), []).append(row)
-    for (policy, head, env_id), rows in sections.items():
-        lines += [f"## {policy} ({head} head), {env_id}", "", *_section(table, rows), ""]
-    lines += [
-        "Success is reached at any step of the episode; intervals are Clopper-Pearson, 95 %. "
-        "Training is the wall time of one fine-tuning in one process with one thread.",
-    ]
-    if any(table.references.get(row.env_id) for row in table.rows):
-        lines.append(
-            "The last column tells on which side of our interval the published rate leaves us; "
-            '"not told apart" means that it lies within.'
-        )
-    if errors := sum(row.errors for row in table.rows):
-        lines.append(
-            f"{errors} episodes ended in an infrastructure error and are not counted; the worst "
-            "case counts them as failures, the best case as successes."
-        )
-    return "\n".join(lines) + "\n"
-
-
-def _section(table: Table, rows: Sequence[Row]) -> list[str]:
-    shown = [
-        policy
-        for policy in table.beside_policies()
-        if any(table.counterpart(row, policy) for row in rows)
-    ]
-    reference = table.references.get(rows[0].env_id, {})
-    bounded = any(row.errors for row in rows)
-    header = ["Demonstrations", "Success", "95 % interval"]
-    header += ["Errors", "Worst to best case"] if bounded else []
-    header += ["Training", *shown]
-    if reference:
-        header += ["Published", "Published training", "Against published"]
-    lines = [_line(header), _line(["---:"] * len(header))]
-    for row in rows:
-        cells = [str(row.demos), _rate(row), _interval(row)]
-        cells += [_errors(row), _bounds(row)] if bounded else []
-        cells.append(_minutes(row.training_minutes))
-        for policy in shown:
-            other = table.counterpart(row, policy)
-            cells.append(f"{_rate(other)}, {_interval(other)}" if other else "")
-        if reference:
-            point = reference.get(row.demos)
-            cells += (
-                [
-                    f"{100 * point.success_rate:.0f} %",
-                    _minutes(point.training_minutes),
-                    point.against(row),
-                ]
-                if point
-                else ["", "", ""]
-            )
-        lines.append(_line(cells))
-    return lines
-
-
-def _values(row: Row) -> dict[str, object]:
+def _values(row: Row | Mean) -> dict[str, object]:
     interval = row.interval
     values: tuple[object, ...] = (
         row.policy,
@@ -304,34 +394,6 @@ def _values(row: Row) -> dict[str, object]:
         f"{row.training_minutes:.2f}",
     )
     return dict(zip(_COLUMNS, values, strict=True))
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
-
-
-def _rate(row: Row) -> str:
-    return (
-        f"{row.successes}/{row.episodes} = {100 * row.rate:.0f} %"
-        if row.episodes
-        else "no episodes"
-    )
-
-
-def _interval(row: Row) -> str:
-    return f"{100 * row.interval.low:.0f} to {100 * row.interval.high:.0f} %"
-
-
-def _errors(row: Row) -> str:
-    return f"{row.errors}, unfit" if row.unfit else str(row.errors)
-
-
-def _bounds(row: Row) -> str:
-    return f"{100 * row.completion.worst:.0f} to {100 * row.completion.best:.0f} %"
-
-
-def _minutes(minutes: float) -> str:
-    return f"{minutes:.1f} min" if 0 < minutes < 10 else f"{minutes:.0f} min"
 
 
 def _read_csv(path: Path, columns: Collection[str]) -> list[dict[str, str]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 import os
 import platform
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,55 +14,106 @@ from octo_bench.errors import BadFile
 from octo_bench.evaluation.provenance import provenance_of
 from octo_bench.evaluation.records import EpisodeRecord, read_records, write_records
 from octo_bench.files import write_json
-from octo_bench.studies.cells import declared_cells, policy_sha256, versions
+from octo_bench.studies.cells import Cell, Place, place_of, policy_sha256, versions
 from octo_bench.studies.pool import read_summary
-from octo_bench.studies.scheduler import PHASES, chunks, plan, records_file, training_file
+from octo_bench.studies.scheduler import (
+    PHASES,
+    chunks,
+    demonstrations_file,
+    pool_name,
+    records_file,
+    training_file,
+)
 from octo_bench.studies.study import Study
 
 RECORDS = "episodes.parquet"
 RESULT = "study_result.json"
 
 
-def write_artifacts(study: Study, out: Path, workers: int, wall_seconds: float) -> None:
-    """Gather the cells of a finished study into `episodes.parquet` and `study_result.json`.
+@dataclass(frozen=True)
+class Run:
+    """How a study was last run: in how many processes, and how long that took.
+
+    After a resume, `wall_seconds` is without what came before.
+    """
+
+    workers: int
+    wall_seconds: float
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What came of `write_artifacts`.
+
+    Attributes:
+        written: whether the folder's files are of now.
+        outdated: cells that the folder has from other code, versions or settings, and that have
+            not been measured anew. While there are any, nothing is written.
+    """
+
+    written: bool
+    outdated: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class _Finished:
+    """A cell whose episodes are all there.
+
+    Attributes:
+        seconds: that its evaluation took.
+        training: the summary of its fine-tuning, if there was one.
+        here: it lies under `cells/`, and not only in the gathered files.
+    """
+
+    records: tuple[EpisodeRecord, ...]
+    seconds: float
+    training: Mapping[str, Any] | None
+    here: bool
+
+
+def write_artifacts(study: Study, cells: Sequence[Cell], out: Path, run: Run | None) -> Gathered:
+    """Gather the finished cells of a study into `episodes.parquet` and `study_result.json`.
+
+    A cell that is finished under `cells/` goes in. Of one that is not, what the two files already
+    say is kept if it has the same key, so that a study can be measured in several sittings and
+    places. If they hold a cell with another key, nothing is written before that one has been
+    measured anew: no result gets lost to a run that was broken off. Nothing is written, either,
+    without a cell that is finished under `cells/`.
 
     Records are in the order of the declaration, then by episode.
 
     Args:
         study: the declaration.
+        cells: all of it.
         out: where it ran.
-        workers: in how many processes the last run worked.
-        wall_seconds: how long the last run took; after a resume, without what came before.
-    """
-    cells = declared_cells(study)
-    records: list[EpisodeRecord] = []
-    measured = []
-    for cell in cells:
-        for first, episodes in chunks(study.episodes):
-            records += read_records(records_file(cell, first, episodes, out))
-        training = read_summary(training_file(cell, out)) if cell.demos else None
-        measured.append(
-            {
-                "policy": cell.policy.name,
-                "env_id": cell.env,
-                "demos": cell.demos,
-                "draw": cell.draw,
-                "train_seed": cell.train_seed,
-                "key": cell.key,
-                "training": training,
-            }
-        )
-    write_records(records, out / RECORDS, provenance_of(records, study.seed))
+        run: how; None to leave what the files say.
 
-    tasks = plan(study, cells, out, workers)
-    done = {task: read_summary(task.done) or {} for task in tasks}
+    Raises:
+        BadFile: when the files that are there cannot be read.
+    """
+    before = _Before.read(out)
+    found = {cell: _finished_here(study, cell, out) or before.kept(study, cell) for cell in cells}
+    outdated = tuple(cell for cell in cells if not found[cell] and cell.place in before.cells)
+    finished = {cell: each for cell, each in found.items() if each is not None}
+    if outdated or not any(each.here for each in finished.values()):
+        return Gathered(written=False, outdated=outdated)
+
+    records = [record for each in finished.values() for record in each.records]
+    pools = _pools(study, finished, before, out)
+    # What several cells share was done once.
+    trained = {cell.policy_key: e.training for cell, e in finished.items() if e.training}
+    measured = {cell.key: each.seconds for cell, each in finished.items()}
+    seconds = (
+        sum(pool.get("seconds", 0.0) for pool in pools.values()),
+        sum(training.get("seconds", 0.0) for training in trained.values()),
+        sum(measured.values()),
+    )
     result = {
         "title": study.title,
-        "workers": workers,
-        "wall_seconds": round(wall_seconds, 1),
+        "workers": run.workers if run else before.result.get("workers"),
+        "wall_seconds": round(run.wall_seconds, 1) if run else before.result.get("wall_seconds"),
         "process_seconds": {
-            phase: round(sum(done[t].get("seconds", 0.0) for t in tasks if t.phase == phase), 1)
-            for phase in PHASES
+            phase: round(spent, 1) for phase, spent in zip(PHASES, seconds, strict=True)
         },
         "machine": {
             "processor": _processor(),
@@ -69,10 +122,23 @@ def write_artifacts(study: Study, out: Path, workers: int, wall_seconds: float) 
         },
         "versions": versions(),
         "policies": {entry.policy: policy_sha256(entry.policy) for entry in study.policies},
-        "demonstrations": {t.name: done[t] for t in tasks if t.phase == "demonstrations"},
-        "cells": measured,
+        "demonstrations": pools,
+        "declared_cells": len(cells),
+        "cells": [
+            {
+                **cell.columns,
+                "loaded": cell.policy.policy,
+                "policy_key": cell.policy_key,
+                "key": cell.key,
+                "seconds": each.seconds,
+                "training": each.training,
+            }
+            for cell, each in finished.items()
+        ],
     }
+    write_records(records, out / RECORDS, provenance_of(records, study.seed))
     write_json(out / RESULT, result)
+    return Gathered(written=True, outdated=())
 
 
 def read_result(out: Path) -> dict[str, Any]:
@@ -86,6 +152,70 @@ def read_result(out: Path) -> dict[str, Any]:
         return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise BadFile(path, f"cannot be read ({error})", "run the study again") from error
+
+
+def read_finished(study: Study, cell: Cell, out: Path) -> tuple[EpisodeRecord, ...] | None:
+    """The episodes of a cell that was run in `out`; None if it is not finished there."""
+    finished = _finished_here(study, cell, out)
+    return None if finished is None else finished.records
+
+
+@dataclass(frozen=True)
+class _Before:
+    """What the gathered files say: the result, its cells and the records by cell."""
+
+    result: Mapping[str, Any]
+    cells: Mapping[Place, Mapping[str, Any]]
+    records: Mapping[Place, Sequence[EpisodeRecord]]
+
+    @classmethod
+    def read(cls, out: Path) -> _Before:
+        if not (out / RESULT).is_file() or not (out / RECORDS).is_file():
+            return cls({}, {}, {})
+        result = read_result(out)
+        records: dict[Place, list[EpisodeRecord]] = {}
+        for record in read_records(out / RECORDS):
+            records.setdefault(place_of(record), []).append(record)
+        return cls(result, {place_of(cell): cell for cell in result["cells"]}, records)
+
+    def kept(self, study: Study, cell: Cell) -> _Finished | None:
+        """A cell of which they have all episodes under the same key."""
+        known = self.cells.get(cell.place)
+        if known is None or known["key"] != cell.key:
+            return None
+        of_cell = self.records.get(cell.place, ())
+        records = tuple(record for record in of_cell if record.episode < study.episodes)
+        if len(records) < study.episodes:
+            return None
+        return _Finished(records, known.get("seconds", 0.0), known["training"], here=False)
+
+
+def _finished_here(study: Study, cell: Cell, out: Path) -> _Finished | None:
+    """A cell of which all is there under `cells/`."""
+    files = [records_file(cell, first, count, out) for first, count in chunks(study.episodes)]
+    summaries = [read_summary(file.with_suffix(".json")) for file in files]
+    training = read_summary(training_file(cell, out)) if cell.demos else None
+    done = [summary for summary in summaries if summary is not None]
+    if len(done) < len(files) or (cell.demos and training is None):
+        return None
+    # A policy that the study has under several names is measured under the first.
+    records = tuple(
+        replace(record, policy=cell.policy.name) for file in files for record in read_records(file)
+    )
+    seconds = round(sum(summary.get("seconds", 0.0) for summary in done), 3)
+    return _Finished(records, seconds, training, here=True)
+
+
+def _pools(
+    study: Study, finished: Mapping[Cell, _Finished], before: _Before, out: Path
+) -> dict[str, Mapping[str, Any]]:
+    """The summaries of the demonstrations that the finished cells were trained on."""
+    pools: dict[str, Mapping[str, Any]] = {}
+    for env in dict.fromkeys(cell.env for cell in finished if cell.demos):
+        name = pool_name(study, env)
+        here = read_summary(demonstrations_file(study, env, out).with_suffix(".json"))
+        pools[name] = here or before.result.get("demonstrations", {}).get(name, {})
+    return pools
 
 
 def _processor() -> str:

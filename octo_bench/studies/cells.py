@@ -4,34 +4,39 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from octo_bench.agents.loading import BASELINES
-from octo_bench.checkpoints.folder import find_policy, read_config
+from octo_bench.checkpoints.folder import PolicyConfig, find_policy, read_config
 from octo_bench.definitions import environment
-from octo_bench.errors import BadStudy
+from octo_bench.errors import BadInference, BadStudy
 from octo_bench.evaluation import provenance
+from octo_bench.evaluation.conditions import PLAIN, Condition
 from octo_bench.evaluation.provenance import definition_sha256
+from octo_bench.evaluation.records import EpisodeRecord
 from octo_bench.files import sha256_file, sha256_json
 from octo_bench.simulation.initial_states import find_bank
-from octo_bench.studies.study import PolicyEntry, Study, finetune_settings
+from octo_bench.studies.entries import ConditionEntry, PolicyEntry, Target
+from octo_bench.studies.study import Study, finetune_settings, finetune_table
+from octo_bench.suites import find_level
 
-# Parts of octo_bench whose code can change an episode.
-_SOURCES = (
-    "definitions.py",
-    "simulation",
-    "experts",
-    "demonstrations",
-    "models",
-    "agents",
-    "training",
-    "evaluation/episodes.py",
-    "evaluation/goals.py",
-)
+# Parts of octo_bench whose code can change a demonstration, a fine-tuning, an episode.
+_COLLECTING = ("definitions.py", "simulation", "experts", "demonstrations")
+_TRAINING = (*_COLLECTING, "models", "training")
+_MEASURING = (*_TRAINING, "agents", "evaluation/episodes.py", "evaluation/goals.py")
+
+TRAINED = ("policy", "env_id", "demos", "draw", "train_seed")
+"""Columns of the records that tell the policies of a study apart, each as it was fine-tuned."""
+
+COLUMNS = (*TRAINED, "suite", "level", "inference")
+"""Columns of the records that tell the cells of a study apart."""
+
+Place = tuple[str | int, ...]
+"""A cell's values of `COLUMNS`."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +44,9 @@ class Cell:
     """One fine-tuned (or, with 0 demonstrations, shipped) policy in one environment.
 
     Attributes:
-        key: hex digest of everything that its episodes depend on.
+        policy_key: hex digest of everything that the policy depends on. Cells that differ in
+            nothing but the condition have the same one: what is trained is shared.
+        key: hex digest of everything that the cell's episodes depend on.
     """
 
     policy: PolicyEntry
@@ -47,38 +54,87 @@ class Cell:
     demos: int
     draw: int
     train_seed: int
+    condition: Condition
+    policy_key: str
     key: str
 
-    def __str__(self) -> str:
+    @property
+    def columns(self) -> dict[str, str | int]:
+        """What its records say, by `COLUMNS`."""
+        condition = dataclasses.asdict(self.condition)
+        return {
+            "policy": self.policy.name,
+            "env_id": self.env,
+            "demos": self.demos,
+            "draw": self.draw,
+            "train_seed": self.train_seed,
+            **condition,
+        }
+
+    @property
+    def place(self) -> Place:
+        """What tells it from the study's other cells, whatever its key."""
+        return tuple(self.columns[name] for name in COLUMNS)
+
+    @property
+    def trained(self) -> str:
         """For people: "octo-tiny, octo_bench/Stack-Panda-v0, 50 demonstrations"."""
         text = f"{self.policy.name}, {self.env}, {self.demos} demonstrations"
         return text + (f", draw {self.draw}, seed {self.train_seed}" if self.demos else "")
+
+    def __str__(self) -> str:
+        """For people: what is `trained`, and the condition unless it is the plain one."""
+        return self.trained if self.condition.is_plain else f"{self.trained}, {self.condition.name}"
+
+
+def place_of(values: EpisodeRecord | Mapping[str, Any]) -> Place:
+    """Of an episode's record, or of a cell in `study_result.json`: which cell it belongs to."""
+    if isinstance(values, EpisodeRecord):
+        return tuple(getattr(values, name) for name in COLUMNS)
+    plain = dataclasses.asdict(PLAIN)  # files of before conditions lack them
+    return tuple(values.get(name, plain.get(name)) for name in COLUMNS)
 
 
 def declared_cells(study: Study) -> tuple[Cell, ...]:
     """All cells of a study, in the order of its declaration.
 
-    Without demonstrations there is one cell a policy and environment, and none for a policy that
-    starts from scratch.
+    Without demonstrations there is one cell a policy, environment and condition, and none for a
+    policy that starts from scratch or gets another head: it is not what was shipped. A baseline
+    sees and is told nothing: it is measured under the plain condition only.
 
     Raises:
         UnknownName: for a policy that is not there; the nearest are offered.
-        BadStudy: for a policy that is declared with another head than it has.
+        BadStudy: for a policy that is declared with another head than it has, that cannot be
+            asked as a condition says, or of which nothing is measured.
     """
-    for entry in study.policies:
-        if entry.policy not in BASELINES:
-            head = read_config(find_policy(entry.policy)).model.head
-            if head != entry.head:
-                problem = f"'{entry.policy}' has a {head} head, not {entry.head}"
-                raise BadStudy(study.file, problem, "correct 'policies.head'")
-    return tuple(
-        Cell(*combination, key=_key(study, *combination)) for combination in _combinations(study)
-    )
+    cells = []
+    for i, entry in enumerate(study.policies):
+        shipped = _checked(study, entry)
+        of_entry = []
+        for target in study.targets:
+            for demos, draw, seed in _trainings(study, entry, target, shipped):
+                policy_key = _policy_key(study, entry, target.env, demos, draw, seed)
+                for condition in _conditions(study, entry):
+                    key = _key(study, target.env, condition, policy_key)
+                    of_entry.append(
+                        Cell(entry, target.env, demos, draw, seed, condition, policy_key, key)
+                    )
+        if not of_entry:
+            problem = f"nothing is measured of 'policies[{i}]', '{entry.name}'"
+            raise BadStudy(study.file, problem, "give it 'demos' above 0")
+        cells += of_entry
+    return tuple(cells)
+
+
+def recipe_of(study: Study, entry: PolicyEntry) -> str:
+    """How a policy's fine-tuning starts and goes, but for the head: alike for what compares it."""
+    table = {key: value for key, value in finetune_table(study, entry).items() if key != "head"}
+    return sha256_json([entry.from_scratch, table])
 
 
 def versions() -> dict[str, str]:
     """What results depend on beside the declaration: versions and our own code's hash."""
-    return {**provenance.versions(), "octo_bench_sources": _sources_sha256()}
+    return _versions(_MEASURING)
 
 
 def policy_sha256(policy: str) -> dict[str, str]:
@@ -99,39 +155,82 @@ def demonstrations_key(study: Study, env: str) -> str:
     return sha256_json(_demonstrations(study, env))
 
 
-def _combinations(study: Study) -> Iterator[tuple[PolicyEntry, str, int, int, int]]:
-    for policy in study.policies:
-        for target in study.targets:
-            for demos in target.demos:
-                if demos == 0:
-                    if not policy.from_scratch:
-                        yield policy, target.env, 0, 0, 0
-                    continue
-                for draw in study.draws:
-                    for train_seed in study.train_seeds:
-                        yield policy, target.env, demos, draw, train_seed
+def _checked(study: Study, entry: PolicyEntry) -> bool:
+    """Check an entry against its policy; returns whether fine-tuning keeps the policy's head."""
+    if entry.is_baseline:
+        return True
+    config = read_config(find_policy(entry.policy))
+    given = finetune_table(study, entry).get("head")
+    if (given or config.model.head) != entry.head:
+        verb = "gets" if given else "has"
+        problem = f"'{entry.policy}' {verb} a {given or config.model.head} head, not {entry.head}"
+        raise BadStudy(study.file, problem, "correct 'policies.head'")
+    for i, condition in enumerate(study.conditions):
+        try:
+            _require_fits(condition, entry, config)
+        except BadInference as error:
+            problem = f"'conditions[{i}]': {error}"
+            raise BadStudy(study.file, problem, "or leave out the policy") from error
+    return config.model.head == entry.head
 
 
-def _key(
-    study: Study, policy: PolicyEntry, env: str, demos: int, draw: int, train_seed: int
+def _require_fits(condition: ConditionEntry, entry: PolicyEntry, config: PolicyConfig) -> None:
+    model = config.model
+    condition.inference.require_fits(
+        entry.policy,
+        chunk=model.chunk,
+        diffusion_steps=model.diffusion.steps if entry.head == "diffusion" else None,
+    )
+
+
+def _trainings(
+    study: Study, entry: PolicyEntry, target: Target, keeps_head: bool
+) -> Iterator[tuple[int, int, int]]:
+    """Numbers of demonstrations, draws and training seeds; draw and seed are 0 without any."""
+    demos = target.demos if entry.demos is None else entry.demos
+    for count in (0,) if entry.is_baseline else demos:
+        if count:
+            for draw in study.draws_of(entry, target):
+                for seed in study.train_seeds_of(entry):
+                    yield count, draw, seed
+        elif keeps_head and not entry.from_scratch:
+            yield 0, 0, 0
+
+
+def _conditions(study: Study, entry: PolicyEntry) -> tuple[Condition, ...]:
+    return (PLAIN,) if entry.is_baseline else tuple(each.condition for each in study.conditions)
+
+
+def _policy_key(
+    study: Study, entry: PolicyEntry, env: str, demos: int, draw: int, train_seed: int
 ) -> str:
-    # How many episodes are measured is left out: an episode does not depend on the others.
-    ingredients: dict[str, Any] = {
-        "policy": _policy_files(policy.policy),
-        "environment": definition_sha256(env),
-        "initial_states": _initial_states(env),
-        "study_seed": study.seed,
-        "versions": versions(),
-    }
+    ingredients: dict[str, Any] = {"policy": _policy_files(entry.policy)}
     if demos:
-        settings = finetune_settings(study, demos, train_seed)
+        settings = finetune_settings(study, entry, demos, train_seed)
         ingredients["training"] = {
-            "from_scratch": policy.from_scratch,
+            "from_scratch": entry.from_scratch,
             "demonstrations": _demonstrations(study, env),
             "demos": demos,
             "draw": draw,
             "settings": dataclasses.asdict(settings),
+            "versions": _versions(_TRAINING),
         }
+    return sha256_json(ingredients)
+
+
+def _key(study: Study, env: str, condition: Condition, policy_key: str) -> str:
+    # How many episodes are measured is left out: an episode does not depend on the others.
+    ingredients: dict[str, Any] = {
+        "policy": policy_key,
+        "environment": definition_sha256(env),
+        "initial_states": _initial_states(env),
+        "study_seed": study.seed,
+        "versions": versions(),
+        "inference": condition.inference,
+    }
+    if condition.suite:
+        level = dataclasses.asdict(find_level(condition.suite, condition.level))
+        ingredients["perturbation"] = [condition.suite, condition.level, level]
     return sha256_json(ingredients)
 
 
@@ -145,18 +244,22 @@ def _demonstrations(study: Study, env: str) -> dict[str, Any]:
     return {
         "environment": definition_sha256(env),
         "pool": dataclasses.asdict(study.demonstrations),
-        "versions": versions(),
+        "versions": _versions(_COLLECTING),
     }
+
+
+def _versions(sources: tuple[str, ...]) -> dict[str, str]:
+    return {**provenance.versions(), "octo_bench_sources": _sources_sha256(sources)}
 
 
 _policy_files = cache(policy_sha256)
 
 
 @cache
-def _sources_sha256() -> str:
+def _sources_sha256(sources: tuple[str, ...]) -> str:
     package = Path(__file__).resolve().parents[1]
     digest = hashlib.sha256()
-    for name in _SOURCES:
+    for name in sources:
         source = package / name
         for file in [source] if source.is_file() else sorted(source.rglob("*.py")):
             digest.update(file.relative_to(package).as_posix().encode() + b"\0")

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from octo_bench.agents.inference import described
 from octo_bench.errors import BadFile, BadRecords, OctoBenchError, UnknownName
@@ -12,6 +13,8 @@ from octo_bench.evaluation.provenance import versions
 from octo_bench.evaluation.records import EpisodeRecord, read_provenance
 from octo_bench.paths import results_root
 from octo_bench.studies.artifacts import RECORDS, RESULT, read_result
+from octo_bench.studies.cells import TRAINED
+from octo_bench.studies.scheduler import POLICY
 from octo_bench.studies.study import FILE
 
 CHOICES = (
@@ -106,13 +109,13 @@ def choose(
         known = _values(found, column)
         found = [record for record in found if getattr(record, column) == value]
         if not found:
-            problem = f"has no episode {episode} with {option(column)} {value}"
-            raise BadRecords(path, problem, f"choose {option(column)} from {_listed(known)}")
+            problem = f"has no episode {episode} with {option(column)} {shown(value)}"
+            raise BadRecords(path, problem, f"choose {option(column)} from {listed(known)}")
     if len(found) == 1:
         return found[0]
     several = {column: _values(found, column) for column in CHOICES}
     choices = [
-        f"{option(column)} ({_listed(values)})"
+        f"{option(column)} ({listed(values)})"
         for column, values in several.items()
         if len(values) > 1
     ]
@@ -128,6 +131,17 @@ def option(column: str) -> str:
     return "--env" if column == "env_id" else f"--{column.replace('_', '-')}"
 
 
+def listed(values: Iterable[object]) -> str:
+    """Values to choose from, for people."""
+    return ", ".join(shown(value) for value in values)
+
+
+def shown(value: object) -> str:
+    """A value as it is given on the command line."""
+    said = str(value)
+    return f'"{said}"' if not said or "," in said else said
+
+
 def policy_of(record: EpisodeRecord, path: Path) -> str:
     """What to load the policy of a record from: its own name, or the study's fine-tuned folder.
 
@@ -139,8 +153,8 @@ def policy_of(record: EpisodeRecord, path: Path) -> str:
         BadFile: when the fine-tuned policy is not there; tells how to get it.
     """
     if not record.demos:
-        return record.policy
-    folder = path.parent / "policy"  # of a cell, beside its records
+        return _shipped_policy(record, path)
+    folder = path.parent.parent / POLICY  # of a cell, above its records
     if not folder.is_dir():
         folder = _cell_policy(record, path)
     if not (folder / "config.json").is_file():
@@ -200,6 +214,12 @@ def other_versions(path: Path) -> list[str]:
     ]
 
 
+def _shipped_policy(record: EpisodeRecord, path: Path) -> str:
+    """What a study loads a policy by that it measures as it is shipped; else the record's name."""
+    known = _cell_of(record, path) if (path.parent / RESULT).is_file() else None
+    return record.policy if known is None else str(known.get("loaded", record.policy))
+
+
 def _cell_policy(record: EpisodeRecord, path: Path) -> Path:
     """Where the study beside the records has kept the policy of the record's cell."""
     if not (path.parent / RESULT).is_file():
@@ -209,18 +229,21 @@ def _cell_policy(record: EpisodeRecord, path: Path) -> Path:
             f"{record.demos} demonstrations is",
             "name the study instead",
         )
+    cell = _cell_of(record, path)
+    if cell is None:
+        raise BadFile(path.parent / RESULT, "lists no cell of this episode", "run the study again")
+    # In files of before, every cell had a policy of its own.
+    key = cell.get("policy_key", cell["key"])
+    return path.parent / "cells" / key[:16] / POLICY
+
+
+def _cell_of(record: EpisodeRecord, path: Path) -> Mapping[str, Any] | None:
+    """A cell with the policy of the record, whatever it was measured under."""
     for cell in read_result(path.parent)["cells"]:
-        if all(cell[key] == getattr(record, key) for key in _CELL):
-            return path.parent / "cells" / cell["key"][:16] / "policy"
-    raise BadFile(path.parent / RESULT, "lists no cell of this episode", "run the study again")
-
-
-_CELL = ("policy", "env_id", "demos", "draw", "train_seed")
+        if all(cell[name] == getattr(record, name) for name in TRAINED):
+            return cell
+    return None
 
 
 def _values(records: Sequence[EpisodeRecord], column: str) -> list[object]:
     return list(dict.fromkeys(getattr(record, column) for record in records))
-
-
-def _listed(values: Sequence[object]) -> str:
-    return ", ".join(str(value) or '""' for value in values)

@@ -2,62 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from octo_bench.declarations import from_table, read_declaration
+from octo_bench.declarations import from_table, merged, read_declaration
 from octo_bench.definitions import environment
-from octo_bench.errors import BadStudy, UnknownName
+from octo_bench.errors import BadInference, BadStudy, UnknownLevel, UnknownName
+from octo_bench.evaluation.conditions import Condition
 from octo_bench.paths import results_root
+from octo_bench.studies.entries import ConditionEntry, DemonstrationPool, PolicyEntry, Target
+from octo_bench.suites import find_level
 from octo_bench.training.finetune import FinetuneSettings
 from octo_bench.training.settings import Optimisation
 
 FILE = "study.toml"
-
-
-@dataclass(frozen=True)
-class PolicyEntry:
-    """A policy under study, and how its fine-tuning starts.
-
-    Attributes:
-        policy: what is loaded: a name under `policies/`, a folder or a Hub id.
-        head: its action head, as records and tables call it.
-        from_scratch: fine-tuning starts from random weights instead of the pre-trained ones, and
-            so nothing is measured without demonstrations.
-    """
-
-    policy: str
-    head: Literal["diffusion", "categorical"]
-    from_scratch: bool = False
-
-    @property
-    def name(self) -> str:
-        """What records and tables call it."""
-        return f"{self.policy} from scratch" if self.from_scratch else self.policy
-
-
-@dataclass(frozen=True)
-class Target:
-    """An environment to measure in, after how many demonstrations.
-
-    Attributes:
-        reference: a CSV with the rates to compare with, see `read_reference`; in the file it is
-            relative to the file's folder.
-    """
-
-    env: str
-    demos: tuple[int, ...]
-    reference: Path | None = None
-
-
-@dataclass(frozen=True)
-class DemonstrationPool:
-    """What demonstrations are drawn from: `count` successes, tried from seed `first_seed` on."""
-
-    count: int
-    first_seed: int
 
 
 @dataclass(frozen=True)
@@ -73,6 +33,8 @@ class Study:
         beside: other studies, by name, whose rows stand beside this one's in its table.
         finetune: fields of `FinetuneSettings`, except that the optimiser's steps are by number
             of demonstrations, under `steps`; read it with `finetune_settings`.
+        conditions: how every policy but the baselines is measured; a policy is trained once for
+            all of them. Without any there is the plain one.
     """
 
     file: Path
@@ -86,6 +48,16 @@ class Study:
     train_seeds: tuple[int, ...] = (0,)
     beside: tuple[str, ...] = ()
     finetune: Mapping[str, Any] = field(default_factory=dict)
+    conditions: tuple[ConditionEntry, ...] = (ConditionEntry(),)
+
+    def draws_of(self, entry: PolicyEntry, target: Target) -> tuple[int, ...]:
+        """Which subsets of a target's demonstrations a policy is fine-tuned on."""
+        draws = self.draws if entry.draws is None else entry.draws
+        return tuple(draw for draw in draws if target.draws is None or draw in target.draws)
+
+    def train_seeds_of(self, entry: PolicyEntry) -> tuple[int, ...]:
+        """The seeds that a policy is fine-tuned with."""
+        return self.train_seeds if entry.train_seeds is None else entry.train_seeds
 
 
 def find_study(study: str) -> Path:
@@ -122,26 +94,30 @@ def read_study(path: Path) -> Study:
     for target in targets:
         if target.reference is not None and not target.reference.is_file():
             raise BadStudy(path, f"there is no {target.reference}", "correct 'targets.reference'")
-    for demos in {demos for target in targets for demos in target.demos if demos}:
-        finetune_settings(study, demos, seed=0)
+    for entry in study.policies:
+        wanted = [target.demos if entry.demos is None else entry.demos for target in targets]
+        for demos in {demos for each in wanted for demos in each if demos}:
+            if not entry.is_baseline:
+                finetune_settings(study, entry, demos, seed=0)
     return replace(study, targets=targets)
 
 
-def finetune_settings(study: Study, demos: int, seed: int) -> FinetuneSettings:
-    """The settings to fine-tune on `demos` demonstrations with.
+def finetune_settings(study: Study, entry: PolicyEntry, demos: int, seed: int) -> FinetuneSettings:
+    """The settings to fine-tune a policy of the study on `demos` demonstrations with.
 
     Raises:
         BadStudy: for a setting that does not exist, or steps that are not declared for `demos`.
     """
-    path, table = study.file, dict(study.finetune)
+    path, table = study.file, finetune_table(study, entry)
+    where = f"policies[{study.policies.index(entry)}].finetune." if entry.finetune else "finetune."
     steps = table.pop("steps", None)
     if not isinstance(steps, Mapping) or not isinstance(steps.get(str(demos)), int):
         raise BadStudy(path, f"the key 'finetune.steps.{demos}' is missing", "add it")
     optimisation = table.pop("optimisation", {})
     if not isinstance(optimisation, Mapping):
-        raise BadStudy(path, "'finetune.optimisation' must be a table", "correct it")
+        raise BadStudy(path, f"'{where}optimisation' must be a table", "correct it")
     if "steps" in optimisation:
-        raise BadStudy(path, "unknown key 'finetune.optimisation.steps'", "use [finetune.steps]")
+        raise BadStudy(path, f"unknown key '{where}optimisation.steps'", "use [finetune.steps]")
     default = asdict(FinetuneSettings().optimisation)
     try:
         complete = from_table(
@@ -149,12 +125,17 @@ def finetune_settings(study: Study, demos: int, seed: int) -> FinetuneSettings:
             Optimisation,
             BadStudy,
             path,
-            where="finetune.optimisation.",
+            where=f"{where}optimisation.",
         )
         given = {"optimisation": complete, "seed": seed}
-        return from_table(table, FinetuneSettings, BadStudy, path, where="finetune.", given=given)
+        return from_table(table, FinetuneSettings, BadStudy, path, where=where, given=given)
     except ValueError as error:
-        raise BadStudy(path, f"[finetune] {error}", "correct it") from error
+        raise BadStudy(path, f"[{where[:-1]}] {error}", "correct it") from error
+
+
+def finetune_table(study: Study, entry: PolicyEntry) -> dict[str, Any]:
+    """The study's `finetune` table with what a policy has otherwise, tables key by key."""
+    return merged(study.finetune, entry.finetune)
 
 
 def _problems(study: Study) -> Iterator[str]:
@@ -163,14 +144,79 @@ def _problems(study: Study) -> Iterator[str]:
         yield "'seed' must not be negative"
     if study.episodes < 1:
         yield "'episodes' must be at least 1"
-    for key in ("policies", "targets", "draws", "train_seeds"):
+    for key in ("policies", "targets", "conditions"):
         if not getattr(study, key):
             yield f"'{key}' must not be empty"
-    for key in ("draws", "train_seeds", "policies", "targets"):
-        if len(set(getattr(study, key))) < len(getattr(study, key)):
-            yield f"'{key}' has an entry twice"
+    for key in ("draws", "train_seeds"):
+        yield from _problems_of_numbers(key, getattr(study, key))
+    environments = [target.env for target in study.targets]
+    if len(set(environments)) < len(environments):
+        yield "'targets' has an environment twice"
     for i, target in enumerate(study.targets):
-        if not target.demos or min(target.demos) < 0 or len(set(target.demos)) < len(target.demos):
-            yield f"'targets[{i}].demos' must be different counts of demonstrations"
-        elif max(target.demos) > study.demonstrations.count:
-            yield f"'demonstrations.count' is less than 'targets[{i}].demos' asks for"
+        yield from _problems_of_demos(study, f"targets[{i}].demos", target.demos)
+        if target.draws is not None:
+            yield from _problems_of_numbers(f"targets[{i}].draws", target.draws)
+    names: set[str] = set()
+    for i, entry in enumerate(study.policies):
+        if entry.name in names:
+            yield f"'policies' has two entries named '{entry.name}': give 'policies[{i}]' a 'name'"
+        names.add(entry.name)
+        yield from _problems_of_policy(study, entry, f"policies[{i}]")
+    yield from _problems_of_conditions(study.conditions)
+
+
+def _problems_of_policy(study: Study, entry: PolicyEntry, where: str) -> Iterator[str]:
+    if entry.is_baseline:
+        for key in ("head", "from_scratch", "finetune", "demos", "draws", "train_seeds"):
+            if getattr(entry, key) not in (None, False, {}):
+                yield f"'{where}.{key}' says nothing: '{entry.policy}' is measured as it is"
+        return
+    if entry.head is None:
+        yield f"the key '{where}.head' is missing"
+    if entry.demos is not None:
+        yield from _problems_of_demos(study, f"{where}.demos", entry.demos)
+    for key in ("draws", "train_seeds"):
+        if getattr(entry, key) is not None:
+            yield from _problems_of_numbers(f"{where}.{key}", getattr(entry, key))
+    for i, target in enumerate(study.targets):
+        if not study.draws_of(entry, target):
+            yield f"'targets[{i}].draws' leaves no draw of '{entry.name}'"
+
+
+def _problems_of_numbers(key: str, values: Sequence[int]) -> Iterator[str]:
+    if not values:
+        yield f"'{key}' must not be empty"
+    elif min(values) < 0:
+        yield f"'{key}' must not be negative"
+    elif len(set(values)) < len(values):
+        yield f"'{key}' has an entry twice"
+
+
+def _problems_of_demos(study: Study, key: str, demos: Sequence[int]) -> Iterator[str]:
+    if not demos or min(demos) < 0 or len(set(demos)) < len(demos):
+        yield f"'{key}' must be different counts of demonstrations"
+    elif max(demos) > study.demonstrations.count:
+        yield f"'demonstrations.count' is less than '{key}' asks for"
+
+
+def _problems_of_conditions(entries: Sequence[ConditionEntry]) -> Iterator[str]:
+    seen: set[Condition] = set()
+    for i, entry in enumerate(entries):
+        where = f"conditions[{i}]"
+        if entry.level is not None and not entry.suite:
+            yield f"'{where}.level' says nothing without a '{where}.suite'"
+        try:
+            condition = entry.condition
+            if condition.suite:
+                find_level(condition.suite, condition.level)
+        except UnknownName as error:
+            yield f"'{where}.suite': {error}"
+        except UnknownLevel as error:
+            yield f"'{where}.level': {error}"
+        except BadInference as error:
+            key = "ensemble" if entry.ensemble else str(error).partition(" ")[0]
+            yield f"'{where}.{key}': {error}"
+        else:
+            if condition in seen:
+                yield f"'conditions' has the same one twice, the second is '{where}'"
+            seen.add(condition)

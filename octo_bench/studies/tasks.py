@@ -63,6 +63,7 @@ def measure(
     Where a process has died at this before, another one does it: should that die too, this one
     lives to try the rest, and to record as errors the episodes that kill their process.
     """
+    from octo_bench.agents.inference import described
     from octo_bench.evaluation.provenance import provenance_of
     from octo_bench.evaluation.records import Labels, write_records
     from octo_bench.evaluation.rollouts import evaluate
@@ -75,7 +76,10 @@ def measure(
             workers=1,
             study_seed=seed,
             first_episode=first_episode,
-            labels=Labels(cell.policy.head, cell.demos, cell.draw, cell.train_seed),
+            suite=cell.condition.suite,
+            level=cell.condition.level,
+            inference=described(cell.condition.inference),
+            labels=Labels(cell.policy.head or "", cell.demos, cell.draw, cell.train_seed),
             isolated=died_before,
             progress=False,
         )

@@ -1,0 +1,142 @@
+"""The fine-tuning table for people, in Markdown."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from math import isnan
+
+from octo_bench.reports.table import TOLERATED_ERRORS, Mean, Row, Table
+
+Line = Row | Mean
+
+
+def markdown(table: Table) -> str:
+    """The table for people: the mean over all targets, then a section for each environment."""
+    lines = [f"# {table.title}", ""]
+    if table.finished < table.declared:
+        lines += [
+            f"**Not finished.** {table.finished} of {table.declared} cells are measured so far; "
+            "the same command goes on.",
+            "",
+        ]
+    if any(row.unfit for row in table.rows):
+        lines += [
+            "**Unfit.** In the rows marked so, more than "
+            f"{100 * TOLERATED_ERRORS:.0f} % of the episodes ended in an infrastructure error: "
+            "their rates say nothing. The same command repeats these episodes.",
+            "",
+        ]
+    means = table.means
+    if means:
+        title = _title(table, means[0].env_id)
+        lines += [f"## {title[0].upper()}{title[1:]}", "", *_section(table, means), ""]
+    for env_id in dict.fromkeys(row.env_id for row in table.rows):
+        rows = [row for row in table.rows if row.env_id == env_id]
+        lines += [f"## {_title(table, env_id)}", "", *_section(table, rows), ""]
+    lines += [
+        "Success is reached at any step of the episode; intervals are Clopper-Pearson, 95 %. "
+        "Training is the wall time of one fine-tuning in one process with one thread.",
+    ]
+    if means:
+        lines.append(
+            "In the mean every target weighs alike; its interval (Zou, Huang and Zhang 2009) is "
+            "made of theirs, and speaks of these targets and no others."
+        )
+    if any(table.published(row) for row in table.rows):
+        lines.append(
+            "The last column tells on which side of our interval the published rate leaves us; "
+            '"not told apart" means that it lies within.'
+        )
+    if errors := sum(row.errors for row in table.rows):
+        lines.append(
+            f"{errors} episodes ended in an infrastructure error and are not counted; the worst "
+            "case counts them as failures, the best case as successes."
+        )
+    return "\n".join(lines) + "\n"
+
+
+def _title(table: Table, place: str) -> str:
+    """The place alone where the rows name their policies."""
+    policies = _policies(table)
+    return place if len(policies) > 1 else f"{place}, {policies[0]}"
+
+
+def _policies(table: Table) -> list[str]:
+    return list(dict.fromkeys(_policy(row) for row in table.rows))
+
+
+def _policy(row: Line) -> str:
+    return f"{row.policy} ({row.head} head)" if row.head else row.policy
+
+
+def _section(table: Table, rows: Sequence[Line]) -> list[str]:
+    groups: dict[tuple, list[Line]] = {}
+    for row in rows:
+        groups.setdefault((row.policy, row.head, row.condition), []).append(row)
+    ordered = [row for group in groups.values() for row in group]
+    shown = [
+        policy
+        for policy in table.beside_policies()
+        if any(table.counterpart(row, policy) for row in rows)
+    ]
+    named = len(_policies(table)) > 1
+    conditions = any(not row.condition.is_plain for row in table.rows)
+    bounded = any(row.errors for row in rows)
+    compared = any(table.published(row) for row in rows)
+    words = [*(["Policy"] if named else []), *(["Condition"] if conditions else [])]
+    header = [*words, "Demonstrations", "Success", "95 % interval"]
+    header += ["Errors", "Worst to best case"] if bounded else []
+    header += ["Training", *shown]
+    if compared:
+        header += ["Published", "Published training", "Against published"]
+    numbers = len(header) - len(words)
+    lines = [_line(header), _line([*[":---"] * len(words), *["---:"] * numbers])]
+    for row in ordered:
+        cells = [_policy(row)] if named else []
+        cells += [row.condition.short_name] if conditions else []
+        cells += [str(row.demos), _rate(row), _interval(row)]
+        cells += [_errors(row), _bounds(row)] if bounded else []
+        cells.append(_minutes(row.training_minutes))
+        for policy in shown:
+            other = table.counterpart(row, policy)
+            cells.append(f"{_rate(other)}, {_interval(other)}" if other else "")
+        if compared:
+            point = table.published(row)
+            cells += (
+                [
+                    f"{100 * point.success_rate:.0f} %",
+                    _minutes(point.training_minutes),
+                    point.against(row),
+                ]
+                if point
+                else ["", "", ""]
+            )
+        lines.append(_line(cells))
+    return lines
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _rate(row: Line) -> str:
+    if isnan(row.rate):
+        return "no episodes"
+    share = f"{100 * row.rate:.0f} %"
+    return share if isinstance(row, Mean) else f"{row.successes}/{row.episodes} = {share}"
+
+
+def _interval(row: Line) -> str:
+    return f"{100 * row.interval.low:.0f} to {100 * row.interval.high:.0f} %"
+
+
+def _errors(row: Line) -> str:
+    return f"{row.errors}, unfit" if row.unfit else str(row.errors)
+
+
+def _bounds(row: Line) -> str:
+    return f"{100 * row.worst:.0f} to {100 * row.best:.0f} %"
+
+
+def _minutes(minutes: float) -> str:
+    return f"{minutes:.1f} min" if 0 < minutes < 10 else f"{minutes:.0f} min"
