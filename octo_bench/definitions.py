@@ -100,6 +100,14 @@ class Camera:
 
 
 @dataclass(frozen=True)
+class Disturbance:
+    """Noise on what a demonstrator executes: standard deviations, in units of the action."""
+
+    translation: float = 0.15
+    rotation: float = 0.0
+
+
+@dataclass(frozen=True)
 class Task:
     """A task of robosuite, as this benchmark words, frames and times it.
 
@@ -107,7 +115,8 @@ class Task:
     is in control steps of 1/20 s. `stages` are what a successful episode passes, in order;
     `object` and `target` are the things they speak of, by their names in robosuite's task.
     `held_out_paraphrases` are for measuring only: nothing is trained on them. `arms` is how many
-    arms it takes, and `tool` what they have at their ends.
+    arms it takes, and `tool` what they have at their ends. `disturbance` is that of its
+    demonstrator, so that demonstrations show recoveries.
     """
 
     name: str
@@ -124,6 +133,7 @@ class Task:
     held_out_paraphrases: tuple[str, ...] = ()
     arms: int = 1
     tool: Literal["gripper", "wiper"] = "gripper"
+    disturbance: Disturbance = field(default_factory=Disturbance)
     wrist_camera: Camera = field(
         default=Camera(
             position=(0.13, 0.0, -0.09), target=(0.0, 0.0, 0.06), up=(-1.0, 0.0, 0.0), fovy=70.0

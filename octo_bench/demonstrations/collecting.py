@@ -15,7 +15,7 @@ import multiprocessing
 import signal
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 
@@ -34,7 +34,6 @@ from octo_bench.simulation.world import Control
 from octo_bench.suites import find_level
 from octo_bench.support import require_supported
 
-NOISE = 0.15
 _VERSIONS = ("octo-bench", "robosuite", "mujoco", "numpy")
 
 
@@ -139,12 +138,13 @@ def attempt(
     observations, actions, executed, states = [], [], [], []
     arms = len(environment_.world.declared.embodiment.arms)
     finished = success = False
+    declared = environment_.world.declared.task.disturbance
+    spread = np.repeat(np.float32([declared.translation, declared.rotation]), 3)
     while not finished:
         clean = np.clip(next(motion), -1.0, 1.0).astype(np.float32)
         disturbed = clean.copy()
         for first in range(0, ACTION_SIZE_PER_ARM * arms, ACTION_SIZE_PER_ARM):
-            shift = disturbed[first : first + 3]
-            shift += NOISE * generator.standard_normal(3, dtype=np.float32)
+            disturbed[first : first + 6] += spread * generator.standard_normal(6, np.float32)
         disturbed = np.clip(disturbed, -1.0, 1.0)
         observations.append(observation)
         states.append(environment_.world.state())
@@ -247,7 +247,7 @@ def _write_header(file: h5py.File, source: Source) -> None:
         instruction=declared.task.instruction,
         paraphrases=json.dumps(declared.task.paraphrases),
         demonstrator=declared.task.demonstrator,
-        noise=NOISE,
+        noise=json.dumps(asdict(declared.task.disturbance)),
         versions=json.dumps({name: importlib.metadata.version(name) for name in _VERSIONS}),
         first_seed=source.first_seed,
         suite=source.suite,
