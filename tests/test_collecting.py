@@ -65,8 +65,15 @@ def test_what_was_executed_differs_from_the_clean_action(collected: Path) -> Non
     with h5py.File(collected) as file:
         demo = file["data/demo_0"]
         difference = demo["actions_executed"][()] - demo["actions"][()]
-    assert 0.02 < np.abs(difference[:, :3]).mean() < 0.3
-    assert np.abs(difference[:, 3:]).max() == 0
+    declared = environment(LIFT).task.disturbance
+    inner = np.abs(difference) < 0.9  # what is executed is clipped
+    for entries, deviation in (
+        (slice(0, 3), declared.translation),
+        (slice(3, 6), declared.rotation),
+    ):
+        spread = difference[:, entries][inner[:, entries]].std()
+        assert 0.6 * deviation < spread < 1.3 * deviation
+    assert np.abs(difference[:, 6]).max() == 0
 
 
 def test_executed_actions_replay_to_success_from_the_first_state(collected: Path) -> None:

@@ -92,6 +92,20 @@ def test_another_seed_is_another_episode(stack: OctoBenchEnvironment) -> None:
     assert len(hashes) == 4
 
 
+def test_steps_that_are_not_observed_are_the_same_steps(stack: OctoBenchEnvironment) -> None:
+    actions = np.random.default_rng(0).uniform(-1, 1, (4, 7))
+    ends = []
+    for observe in (True, False):
+        stack.reset(seed=3)
+        for action in actions[:-1]:
+            observation, *_ = stack.step(action, observe=observe)
+            assert bool(observation) == observe
+        observation, *_ = stack.step(actions[-1])
+        ends.append((stack.world.state_sha256(), observation["image_wrist"]))
+    assert ends[0][0] == ends[1][0]
+    np.testing.assert_array_equal(ends[0][1], ends[1][1])
+
+
 def test_an_episode_is_truncated_at_the_horizon() -> None:
     env = OctoBenchEnvironment("Lift-Panda", images=False)
     env.reset(seed=0)

@@ -61,11 +61,11 @@ class Faulty(OctoBenchEnvironment):
             self.break_down()
         return super().reset(seed=seed, options=options)
 
-    def step(self, action: np.ndarray) -> tuple:
+    def step(self, action: np.ndarray, *, observe: bool = True) -> tuple:
         self.steps += 1
         if self.steps == self.at:
             self.break_down()
-        return super().step(action)
+        return super().step(action, observe=observe)
 
     def break_down(self) -> None:
         cls = type(self)
@@ -183,8 +183,8 @@ def _spy(act: Any, seen: list[np.ndarray]) -> Any:
 
 def test_a_simulation_that_becomes_unstable_is_an_error() -> None:
     class Wild(OctoBenchEnvironment):
-        def step(self, action: np.ndarray) -> tuple:
-            stepped = super().step(action)
+        def step(self, action: np.ndarray, *, observe: bool = True) -> tuple:
+            stepped = super().step(action, observe=observe)
             self.world.data.qvel[0] = np.nan
             return stepped
 
@@ -224,13 +224,13 @@ class Killer(OctoBenchEnvironment):
         self.seed, self.steps = seed, 0
         return super().reset(seed=seed, options=options)
 
-    def step(self, action: np.ndarray) -> tuple:
+    def step(self, action: np.ndarray, *, observe: bool = True) -> tuple:
         self.steps += 1
         kills = sorted(Path(os.environ["OCTO_BENCH_TEST"]).glob("kill*"))
         if self.seed % 100 == 2 and self.steps == 50 and kills:
             kills[0].unlink()
             os.kill(os.getpid(), signal.SIGKILL)
-        return super().step(action)
+        return super().step(action, observe=observe)
 
 
 def deadly_share(share: Share) -> Iterator[list[EpisodeRecord]]:

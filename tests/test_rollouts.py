@@ -117,8 +117,8 @@ def test_records_depend_on_the_inference_and_not_on_the_workers(
 class _LastSeen(OctoBenchEnvironment):
     """Keeps the last observation."""
 
-    def step(self, action: np.ndarray) -> tuple:
-        stepped = super().step(action)
+    def step(self, action: np.ndarray, *, observe: bool = True) -> tuple:
+        stepped = super().step(action, observe=observe)
         self.last = stepped[0]
         return stepped
 

@@ -219,9 +219,9 @@ class _Traced(OctoBenchEnvironment):
         return observation, info
 
     def step(
-        self, action: np.ndarray
+        self, action: np.ndarray, *, observe: bool = True
     ) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
-        result = super().step(action)
+        result = super().step(action)  # observed or not: every frame is compared
         self._add(result[0])
         return result
 

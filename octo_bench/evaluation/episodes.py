@@ -123,22 +123,30 @@ class _Slot:
             self.task = TaskInput(self.info["instruction"], goal)
             self.initial_state_sha256 = self.env.world.state_sha256()
             self._trajectory.update(bytes.fromhex(self.initial_state_sha256))
+            self.window = agent.window
             self.history = History(agent.window, observation)
             agent.begin(row, self.env, self.seed)
 
     def execute(self, actions: np.ndarray) -> None:
-        """Take the actions (n, A) one after the other until the episode ends."""
+        """Take the actions (n, A) one after the other until the episode ends.
+
+        Observed is what the policy will see of them when it is asked again.
+        """
         with self.accounting():
-            for action in actions:
+            for left, action in zip(range(len(actions), 0, -1), actions, strict=True):
                 if not np.isfinite(action).all():
                     self.policy_fault = f"its action {len(self.actions)} is not finite"
                     self.finished = True
                     return
                 self.actions.append(action)
-                observation, _, terminated, truncated, self.info = self.env.step(action)
+                seen = left <= self.window
+                observation, _, terminated, truncated, self.info = self.env.step(
+                    action, observe=seen
+                )
                 self.env.world.require_stable()
                 self._trajectory.update(bytes.fromhex(self.env.world.state_sha256()))
-                self.history.add(observation)
+                if seen:
+                    self.history.add(observation)
                 if terminated or truncated:
                     self.finished = True
                     return

@@ -87,8 +87,8 @@ class FilmedEnvironment(OctoBenchEnvironment):
         return started
 
     def step(
-        self, action: np.ndarray
+        self, action: np.ndarray, *, observe: bool = True
     ) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
-        stepped = super().step(action)
+        stepped = super().step(action, observe=observe)
         self.frames.append(self.render())
         return stepped

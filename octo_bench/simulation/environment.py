@@ -134,16 +134,23 @@ class OctoBenchEnvironment(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         return self._observation(), self._info(succeeded=False)
 
     def step(
-        self, action: np.ndarray
+        self, action: np.ndarray, *, observe: bool = True
     ) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
-        """Advance by 1/20 s; entries of `action` beyond [-1, 1] are clipped."""
+        """Advance by 1/20 s; entries of `action` beyond [-1, 1] are clipped.
+
+        Args:
+            action: (action size,).
+            observe: if not, the observation is empty and nothing is drawn: most of a step's time,
+                wasted inside a chunk of actions whose policy does not look before its end.
+        """
         self.world.step(np.clip(np.asarray(action, np.float64), -1.0, 1.0))
         self._steps += 1
         succeeded = self.world.succeeded()
         self._stages.update(succeeded)
         truncated = self._steps >= self.world.declared.task.horizon and not succeeded
         info = self._info(succeeded)
-        return self._observation(), float(succeeded), succeeded, truncated, info
+        observation = self._observation() if observe else {}
+        return observation, float(succeeded), succeeded, truncated, info
 
     def render(self) -> np.ndarray | None:
         """The front view, (256, 256, 3) uint8, with `render_mode="rgb_array"`; else None."""
