@@ -6,6 +6,7 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
@@ -334,6 +335,26 @@ def test_a_bad_base_is_named(tmp_path: Path, base: str, message: str) -> None:
     path.write_text(f"base = {base}\n{RECIPE}")
     with pytest.raises(BadRecipe, match=message):
         read_recipe(path)
+
+
+@pytest.mark.parametrize("scaling", ["shared", "embodiment"])
+def test_an_arm_that_was_never_seen_is_scaled_like_the_others_only_if_they_share(
+    tmp_path: Path, scaling: str
+) -> None:
+    datasets = [toy_demonstrations(seed=1), toy_demonstrations(seed=2, embodiment="B")]
+    for episode in datasets[1].episodes:
+        episode.actions[:, :6] *= 0.5
+    declared = recipe(
+        data=(Data("octo_bench/Follow-Toy-v0", 4, 0), Data("octo_bench/Follow-B-v0", 4, 0)),
+        scaling=scaling,
+    )
+    pretrain_on(declared, datasets, tmp_path, recipe=Path("r.toml"), progress=False)
+    statistics = read_policy(tmp_path).statistics
+    alike = [
+        np.array_equal(statistics.actions_of(seen).scale, statistics.actions_of("Unseen").scale)
+        for seen in ("Toy", "B")
+    ]
+    assert all(alike) == (scaling == "shared")
 
 
 def test_range_of_the_head_is_checked_against_the_data(tmp_path: Path) -> None:

@@ -1,8 +1,10 @@
 """Scaling actions and proprioception, and `statistics.json`.
 
-Actions are scaled per embodiment, with a pooled entry for arms that were never seen; the gripper
-is left alone, since it is a command and not a distance. Proprioception means the same on every
-arm, so it is scaled by one set of statistics.
+The environments' actions mean the same on every arm, so one scaling is shared by all: with one per
+embodiment, an arm that was never seen gets one that no answer of the network was meant for (a
+tilt of 6 degrees a step, measured). Where actions mean different things, each embodiment has its
+own, and a pooled entry is there for the others. The gripper is left alone, since it is a command
+and not a distance. Proprioception is scaled by one set of statistics.
 """
 
 from __future__ import annotations
@@ -53,6 +55,10 @@ class Statistics:
     def actions_of(self, embodiment: str | None) -> Affine:
         """The scaling for an embodiment, the pooled one if it was never seen."""
         return self.actions.get(embodiment or POOLED, self.actions[POOLED])
+
+    def shared(self) -> Statistics:
+        """A copy in which every embodiment has the pooled scaling."""
+        return Statistics(self.kind, self.proprio, {POOLED: self.actions[POOLED]})
 
     def with_actions(self, embodiment: str, scaling: Affine) -> Statistics:
         """A copy in which `embodiment` has `scaling`."""

@@ -82,6 +82,8 @@ def pretrain_on(
         recipe: the recipe's file, named in errors and in the model card.
     """
     statistics = statistics_of(datasets, declared.normalisation)
+    if declared.scaling == "shared":
+        statistics = statistics.shared()
     _check_range(declared, statistics, datasets, recipe)
     windows = Windows(
         datasets,

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from octo_bench.declarations import from_table, merged, read_table
 from octo_bench.demonstrations.normalisation import Kind
@@ -38,6 +38,7 @@ class Recipe:
 
     `execute`: environment steps executed of each predicted chunk. `normalisation` of the actions:
     "bounds" (to [-1, 1]) or "mean_std", for which the head's `action_range` must be wide enough.
+    `scaling`: one for all arms, or one for each embodiment.
     """
 
     data: tuple[Data, ...]
@@ -46,6 +47,7 @@ class Recipe:
     execute: int
     seed: int = 0
     normalisation: Kind = "bounds"
+    scaling: Literal["shared", "embodiment"] = "shared"
 
     def __post_init__(self) -> None:
         if not self.data:
