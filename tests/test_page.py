@@ -34,7 +34,7 @@ from octo_bench.reports.head_comparison import compare_heads
 from octo_bench.reports.page import write_page
 from octo_bench.reports.page_data import Section, headline, sections_of
 from octo_bench.reports.page_films import FOLDER, MOST, choose_films
-from octo_bench.reports.table import ReferencePoint, Table
+from octo_bench.reports.table import ReferencePoint, Table, summarise
 from octo_bench.reports.wording import ALPHA, say_agreement, say_difference
 from octo_bench.statistics.equivalence import Agreement, compare_with_published
 from octo_bench.statistics.intervals import Interval
@@ -230,6 +230,23 @@ def test_several_trainings_say_it_and_the_verdict_is_on_it() -> None:
     assert row.trained_anew.high - row.trained_anew.low > row.as_trained.high - row.as_trained.low
     assert row.against is not None and row.against.trained_anew
     assert row.against.remark == "more trainings would decide"
+
+
+def test_the_mean_over_targets_knows_of_the_trainings_too() -> None:
+    records = []
+    for env_id in (STACK, LIFT_IIWA):
+        for successes, draw in ((18, 0), (9, 1), (2, 2)):
+            outcomes = [True] * successes + [False] * (20 - successes)
+            records += cell(outcomes, env_id=env_id, demos=50, draw=draw)
+    published = {env_id: {50: ReferencePoint(0.5, 30.0)} for env_id in (STACK, LIFT_IIWA)}
+    table = Table("A study", summarise(records, {}), published, targets=(STACK, LIFT_IIWA))
+    (section,) = sections_of(records, table)
+    (mean,) = section.means[0].rows
+    assert mean.trained_anew is not None and mean.units == 3
+    assert mean.trained_anew.width > mean.as_trained.width
+    assert mean.against is not None and mean.against.trained_anew
+    one = section.rows[0]
+    assert one.trained_anew is not None and mean.trained_anew.width < one.trained_anew.width
 
 
 def test_errors_are_no_failures_and_bound_the_rate() -> None:

@@ -9,9 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from xml.etree import ElementTree
 
+import numpy as np
 import pytest
 from PIL import Image
-from synthetic_study import episode
+from synthetic_study import cell, episode
 
 from octo_bench.errors import BadFile
 from octo_bench.evaluation.conditions import Condition
@@ -21,12 +22,12 @@ from octo_bench.reports.table import (
     ReferencePoint,
     Row,
     Table,
-    csv_text,
-    read_reference,
-    read_rows,
     summarise,
 )
+from octo_bench.reports.table_csv import csv_text, read_reference, read_rows
 from octo_bench.reports.table_text import markdown
+from octo_bench.statistics.intervals import clopper_pearson
+from octo_bench.statistics.stratified import mean_interval
 
 STACK, LIFT = "octo_bench/Stack-Panda-v0", "octo_bench/Lift-Panda-v0"
 
@@ -198,6 +199,84 @@ def test_conditions_are_rows_of_their_own() -> None:
     other = replace(table, beside=(row(0, 30, "another"),))
     assert other.counterpart(rows[0], "another") is not None
     assert other.counterpart(rows[1], "another") is None
+
+
+@pytest.fixture
+def trained_often() -> Table:
+    """Two targets, three draws each on the same 30 initial states; not all states are as hard."""
+    rng, records = np.random.default_rng(0), []
+    for env_id in (STACK, LIFT):
+        for number, luck in enumerate((-0.2, 0.0, 0.2)):
+            rates = np.where(np.arange(30) < 15, 0.1, 0.8) + luck
+            outcomes = rng.random(30) < rates
+            records += cell(outcomes, env_id=env_id, demos=50, draw=number)
+        records += cell([True] * 10 + [False] * 20, env_id=env_id)
+    published = {env_id: {50: ReferencePoint(0.35, 30.0)} for env_id in (STACK, LIFT)}
+    return Table("A study", summarise(records, {}), published, (), (STACK, LIFT))
+
+
+def test_trainings_that_share_their_states_are_not_taken_for_independent(
+    trained_often: Table,
+) -> None:
+    several, once = trained_often.rows[0], trained_often.rows[1]
+    assert (several.demos, several.episodes, once.episodes) == (50, 90, 30)
+    pooled = clopper_pearson(several.successes, 90)
+    assert several.interval.width > 1.1 * pooled.width
+    anew = several.uncertainty.trained_anew
+    assert anew is not None and anew.width > several.interval.width
+    assert (several.uncertainty.units, several.uncertainty.trainings) == (3, 3)
+    assert once.interval == clopper_pearson(10, 30) and once.uncertainty.trained_anew is None
+    zero, after = sorted(trained_often.means, key=lambda mean: mean.demos)
+    naive = mean_interval(
+        [row.rate for row in after.rows],
+        [clopper_pearson(row.successes, row.episodes) for row in after.rows],
+    )
+    assert after.interval.width > 1.1 * naive.width
+    assert after.uncertainty.trained_anew is not None
+    assert after.uncertainty.trained_anew.width > after.interval.width
+    assert zero.uncertainty.trained_anew is None
+    # Against the published rate stands what is said of the recipe, if anything is.
+    point = ReferencePoint((several.interval.high + anew.high) / 2, 0.0)
+    assert point.against(several) == "not told apart"
+
+
+def test_seeds_alone_say_nothing_of_other_draws() -> None:
+    records = [r for seed in (0, 1) for r in cell([True, False] * 5, demos=50, train_seed=seed)]
+    (found,) = summarise(records, {})
+    assert (found.uncertainty.units, found.uncertainty.trainings) == (1, 2)
+    assert found.uncertainty.trained_anew is None
+    # The same outcomes twice know no more than once.
+    assert found.interval.width >= clopper_pearson(5, 10).width
+    text = markdown(Table("A study", (found,), {}))
+    assert "Korn and Graubard" in text and "rained anew" not in text
+
+
+def test_both_intervals_are_in_the_table_and_one_line_says_which(
+    trained_often: Table, tmp_path: Path
+) -> None:
+    text = markdown(trained_often)
+    lines = [line.split(" | ") for line in text.splitlines() if line.startswith("|")]
+    assert lines[0][2:4] == ["95 % interval", "Trained anew"]
+    said = {line[0]: line[3] for line in lines[2:4]}
+    assert said["| 0"] == "" and " to " in said["| 50"]
+    (line,) = [line for line in text.splitlines() if "several trainings" in line]
+    assert "as they were trained" in line and '"Trained anew" speaks of fine-tuning' in line
+    (tmp_path / "table.csv").write_text(csv_text(trained_often))
+    written = list(csv.DictReader(io.StringIO(csv_text(trained_often))))
+    assert [each["trainings"] for each in written] == ["3", "1", "3", "1", "3", "1"]
+    assert float(written[0]["trained_anew_high"]) > float(written[0]["high"])
+    assert written[1]["trained_anew_low"] == ""
+    for read, row in zip(read_rows(tmp_path / "table.csv"), trained_often.rows, strict=True):
+        assert read.interval.low == pytest.approx(row.interval.low, abs=1e-4)
+        assert (read.uncertainty.trained_anew is None) == (row.demos == 0)
+        assert read.uncertainty.trainings == row.uncertainty.trainings
+    assert draw(trained_often).axes[0].get_ylabel().endswith("95 % intervals (as trained)")
+
+
+def test_trainings_of_which_hardly_an_episode_came_to_its_end_leave_everything_open() -> None:
+    broken = [replace(r, error="FatalError: QACC") for r in cell([False] * 5, demos=50, draw=1)]
+    (found,) = summarise([*cell([True] * 5, demos=50), *broken], {})
+    assert (found.interval.low, found.interval.high, found.uncertainty.trainings) == (0.0, 1.0, 2)
 
 
 def test_the_figure_of_targets_has_a_panel_for_each_and_one_for_the_mean(targets: Table) -> None:

@@ -5,11 +5,19 @@ from __future__ import annotations
 import math
 from itertools import product
 
+import numpy as np
 import pytest
-from scipy.stats import binom
+from scipy.special import expit
+from scipy.stats import binom, norm
 
+from octo_bench.statistics.hierarchical import two_level
 from octo_bench.statistics.intervals import Interval, clopper_pearson
-from octo_bench.statistics.stratified import mean_rate, mean_rate_interval
+from octo_bench.statistics.stratified import mean_interval, mean_rate
+
+
+def mean_rate_interval(counts: list[tuple[int, int]]) -> Interval:
+    """Of strata whose trials are all independent."""
+    return mean_interval([s / n for s, n in counts], [clopper_pearson(s, n) for s, n in counts])
 
 
 @pytest.mark.parametrize("successes", [0, 1, 10, 19, 20])
@@ -56,8 +64,33 @@ def test_it_covers_the_mean_as_often_as_it_says(
     assert covered >= (0.92 if rare else 0.95)
 
 
-def test_a_stratum_without_trials_leaves_everything_open() -> None:
-    assert mean_rate_interval([(3, 5), (0, 0)]) == Interval(0.0, 1.0)
+def test_a_stratum_without_trials_leaves_no_rate() -> None:
     assert math.isnan(mean_rate([(3, 5), (0, 0)]))
     with pytest.raises(ValueError, match="no strata"):
-        mean_rate_interval([])
+        mean_interval([], [])
+
+
+@pytest.mark.parametrize("spread", [0.0, 0.5])
+def test_it_covers_where_trainings_share_their_initial_states(spread: float) -> None:
+    """Four targets, three trainings each on the same 30 states, some of which are hard for all."""
+    generator = np.random.default_rng(0)
+    runs, covered, pooled, anew = 300, 0, 0, 0
+    for _ in range(runs):
+        truths, recipes, rates, both, naive = [], [], [], [], []
+        for centre in (-0.5, 0.0, 0.5, 1.0):
+            skills = centre + spread * generator.standard_normal((3, 1))
+            hardness = 2.0 * generator.standard_normal((1, 30))
+            outcomes = generator.random((3, 30)) < expit(skills - hardness)
+            grid = 2.0 * norm.ppf((np.arange(400) + 0.5) / 400)
+            truths.append(float(expit(skills - grid).mean()))
+            recipes.append(float(expit(centre - np.hypot(2.0, spread) / 2.0 * grid).mean()))
+            rates.append(float(outcomes.mean()))
+            both.append(two_level(outcomes))
+            naive.append(clopper_pearson(int(outcomes.sum()), 90))
+        truth = sum(truths) / 4
+        covered += truth in mean_interval(rates, [each.as_trained for each in both])
+        pooled += truth in mean_interval(rates, naive)
+        anew += sum(recipes) / 4 in mean_interval(rates, [each.trained_anew for each in both])
+    assert covered >= 0.94 * runs
+    assert pooled < 0.90 * runs
+    assert anew >= 0.94 * runs

@@ -7,11 +7,13 @@ from pathlib import Path
 
 import pytest
 
+import octo_bench
 from octo_bench.errors import BadStudy, UnknownName
 from octo_bench.evaluation.conditions import PLAIN, Condition
 from octo_bench.studies.cells import declared_cells, recipe_of
 from octo_bench.studies.scheduler import plan
 from octo_bench.studies.study import Study, find_study, finetune_settings, read_study
+from octo_bench.studies.versions import COLLECTING, MEASURING, TRAINING, versions
 
 DECLARATION = """
 title = "a test"
@@ -402,3 +404,13 @@ def test_another_study_seed_trains_nothing_anew(tmp_path: Path, study: Study) ->
     after = [(cell.policy_key, cell.key) for cell in declared_cells(other)]
     for (policy, key), (policy_after, key_after) in zip(before, after, strict=True):
         assert policy == policy_after and key != key_after
+
+
+def test_reading_a_policy_is_part_of_training_and_measuring_but_not_of_collecting() -> None:
+    read, convert = "checkpoints/folder.py", "checkpoints/conversion.py"
+    assert read in TRAINING and read in MEASURING and read not in COLLECTING
+    assert convert not in MEASURING and "checkpoints" not in MEASURING
+    package = Path(octo_bench.__file__).parent
+    assert all((package / source).exists() for source in MEASURING)
+    hashes = {versions(each)["octo_bench_sources"] for each in (COLLECTING, TRAINING, MEASURING)}
+    assert len(hashes) == 3 and versions() == versions(MEASURING)

@@ -72,7 +72,7 @@ def reproduce(
         int, typer.Option(min=0, rich_help_panel=_CELLS, help="Of that choice.")
     ] = 0,
 ) -> None:
-    """Run a declared study: collect, fine-tune, evaluate, and write the table and the figure.
+    """Run a declared study: collect, pre-train, fine-tune, evaluate, write table and figure.
 
     Whatever is done is kept: when it is stopped, what is finished is written and the same command
     goes on. A cell that is not finished here keeps what the folder's files say of it, as long as

@@ -66,7 +66,7 @@ def _draw_curves(table: Table) -> Figure:
             rates = [reference[n].success_rate for n in demos]
             axes.plot(demos, rates, label="published", **_REFERENCE)
     _dress(axes, table.rows)
-    _label(axes)
+    _label(axes, table)
     axes.set_title(table.title, loc="left", fontsize="medium", wrap=True)
     axes.legend(frameon=False, loc="lower right", fontsize="small")
     return figure
@@ -83,7 +83,7 @@ def _draw_targets(table: Table) -> Figure:
 
     axes = figure.add_subplot(grid[0, :])
     _panel(axes, table, table.means, policies)
-    _label(axes)
+    _label(axes, table)
     axes.set_title(f"Mean over {len(table.targets)} targets", loc="left", fontsize="small")
     for i, target in enumerate(table.targets):
         small = figure.add_subplot(grid[1 + i // _COLUMNS, i % _COLUMNS])
@@ -134,7 +134,7 @@ def _draw_conditions(table: Table) -> Figure:
     axes.set_xlim(-0.03, 1.03)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
     dotted = "; dotted is published, unperturbed" if published else ""
-    axes.set_xlabel(f"success rate, with 95 % intervals{dotted}")
+    axes.set_xlabel(f"{_rates(table)}{dotted}")
     axes.grid(axis="x", color="#DDDDDD", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
@@ -166,9 +166,15 @@ def _dress(axes: Axes, rows: Sequence[Row]) -> None:
     axes.spines[["top", "right"]].set_visible(False)
 
 
-def _label(axes: Axes) -> None:
+def _label(axes: Axes, table: Table) -> None:
     axes.set_xlabel("demonstrations of the task on the new robot")
-    axes.set_ylabel("success rate, with 95 % intervals")
+    axes.set_ylabel(_rates(table))
+
+
+def _rates(table: Table) -> str:
+    """What the points and bars are; of several trainings, also which claim the bars support."""
+    several = any(row.uncertainty.trainings > 1 for row in table.rows)
+    return f"success rate, with 95 % intervals{' (as trained)' if several else ''}"
 
 
 def _curve(axes: Axes, rows: Sequence[Point], label: str, number: int, sidestep: float) -> None:

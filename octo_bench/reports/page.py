@@ -19,16 +19,12 @@ from octo_bench.reports.curve_chart import curves, strip
 from octo_bench.reports.episode_list import list_episodes, outcome_of
 from octo_bench.reports.head_chart import heads
 from octo_bench.reports.outcome_charts import funnels, heat_maps
-from octo_bench.reports.page_data import (
-    MARGIN,
-    Section,
-    headline,
-    sections_of,
-)
+from octo_bench.reports.page_data import Section, headline, sections_of
 from octo_bench.reports.page_facts import facts_of
 from octo_bench.reports.page_films import MOST, RULE, Film, choose_films, make_films
 from octo_bench.reports.study_report import study_table
 from octo_bench.reports.svg import Chart, write_charts
+from octo_bench.reports.verdicts import MARGIN
 from octo_bench.simulation.world import CONTROL_FREQUENCY
 from octo_bench.statistics.hierarchical import AS_TRAINED, TRAINED_ANEW
 from octo_bench.studies.artifacts import RECORDS

@@ -10,48 +10,22 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import get_args
 
-import numpy as np
-
 from octo_bench.definitions import Stage, environment
 from octo_bench.errors import UnknownName
 from octo_bench.evaluation.conditions import Condition, condition_of
 from octo_bench.evaluation.records import EpisodeRecord
 from octo_bench.reports.head_comparison import HeadPair, compare_heads
 from octo_bench.reports.table import Mean, ReferencePoint, Row, Table, summarise
+from octo_bench.reports.verdicts import Against, against_mean, against_row
 from octo_bench.reports.wording import (
-    ALPHA,
     demonstrations,
     environment_name,
     percent,
-    say_agreement,
 )
-from octo_bench.statistics.equivalence import (
-    Agreement,
-    agreement_of,
-    compare_with_published,
-)
-from octo_bench.statistics.hierarchical import TwoLevel, two_level
+from octo_bench.statistics.equivalence import Agreement
 from octo_bench.statistics.intervals import Interval
 
-MARGIN = 0.10
-"""How far from a published rate still agrees with it."""
-
 _FAILED_AT_ONCE = "none"
-
-
-@dataclass(frozen=True)
-class Against:
-    """A measured rate beside a published one.
-
-    Attributes:
-        remark: what would decide it, or on which side it is.
-        trained_anew: the verdict is on training again, not on the trainings at hand.
-    """
-
-    published: ReferencePoint
-    agreement: Agreement
-    remark: str
-    trained_anew: bool
 
 
 @dataclass(frozen=True)
@@ -59,26 +33,28 @@ class Measured:
     """A row of the table: one policy in one environment after so many demonstrations, or a mean.
 
     Attributes:
-        uncertainty: of the success rate, on both levels; None where too few episodes came to
-            their end for that, and for a mean.
         against: None where nothing is published.
         beside: rows of other studies.
     """
 
     row: Row | Mean
-    uncertainty: TwoLevel | None
     against: Against | None
     beside: tuple[Row, ...] = ()
 
     @property
     def as_trained(self) -> Interval:
         """The interval for these trainings, whose only luck is the initial states."""
-        return self.row.interval if self.uncertainty is None else self.uncertainty.as_trained
+        return self.row.interval
 
     @property
     def trained_anew(self) -> Interval | None:
         """The interval for the recipe; None if it was trained once."""
-        return None if self.uncertainty is None else self.uncertainty.trained_anew
+        return self.row.uncertainty.trained_anew
+
+    @property
+    def units(self) -> int:
+        """How many independent trainings tell that."""
+        return self.row.uncertainty.units
 
 
 @dataclass(frozen=True)
@@ -263,7 +239,7 @@ def _section(
     return Section(
         condition=condition,
         means=tuple(
-            Group(*key, rows=tuple(_measured_mean(each, table) for each in of_group))
+            Group(*key, rows=tuple(_measured_mean(each, by_row, table) for each in of_group))
             for key, of_group in means.items()
         ),
         groups=groups,
@@ -282,70 +258,20 @@ def _key(row: Row) -> tuple[str, str, str, int]:
 
 
 def _measured(row: Row, records: Sequence[EpisodeRecord], table: Table) -> Measured:
-    outcomes, draws = _outcomes(records)
-    reference = table.published(row)
     others = (table.counterpart(row, policy) for policy in table.beside_policies())
     return Measured(
         row=row,
-        uncertainty=_uncertainty(outcomes, 1 - ALPHA, draws),
-        against=None if reference is None else _against(row, outcomes, draws, reference),
+        against=against_row(row, records, table.published(row)),
         beside=tuple(other for other in others if other is not None),
     )
 
 
-def _measured_mean(mean: Mean, table: Table) -> Measured:
-    """The verdict is by the intervals of the mean, and so on these trainings."""
-    reference, against = table.published(mean), None
-    if reference is not None:
-        inner, outer = (mean.interval_at(1 - share) for share in (2 * ALPHA, ALPHA))
-        rate = reference.success_rate
-        agreement = agreement_of(inner, outer, rate, MARGIN)
-        remark = _remark(agreement, mean.rate > rate, "more episodes would decide")
-        against = Against(reference, agreement, remark, trained_anew=False)
-    return Measured(mean, None, against)
-
-
-def _remark(agreement: Agreement, above: bool, decides: str) -> str:
-    margin = f"{100 * MARGIN:.0f} points"
-    return {
-        Agreement.CANNOT_TELL: decides,
-        Agreement.AGREES: f"within {margin}",
-        Agreement.DIFFERS: f"{'above' if above else 'below'} it by more than {margin}",
-    }[agreement]
-
-
-def _outcomes(records: Sequence[EpisodeRecord]) -> tuple[np.ndarray, list[int]]:
-    """Successes by training and initial state, nan where there is none; each training's draw."""
-    trainings = sorted({(record.draw, record.train_seed) for record in records})
-    states = sorted({(record.episode, record.initial_state_sha256) for record in records})
-    outcomes = np.full((len(trainings), len(states)), np.nan)
-    for record in records:
-        if not record.error:
-            training = trainings.index((record.draw, record.train_seed))
-            state = states.index((record.episode, record.initial_state_sha256))
-            outcomes[training, state] = record.success_once
-    return outcomes, [draw for draw, _ in trainings]
-
-
-def _uncertainty(outcomes: np.ndarray, confidence: float, draws: Sequence[int]) -> TwoLevel | None:
-    try:
-        return two_level(outcomes, confidence, draws)
-    except ValueError:  # hardly an episode came to its end
-        return None
-
-
-def _against(
-    row: Row, outcomes: np.ndarray, draws: Sequence[int], published: ReferencePoint
-) -> Against:
-    """The verdict: on the recipe where it was trained several times, else on this training."""
-    rate = published.success_rate
-    inner, outer = (_uncertainty(outcomes, 1 - share, draws) for share in (2 * ALPHA, ALPHA))
-    if inner and outer and inner.trained_anew and outer.trained_anew:
-        agreement = agreement_of(inner.trained_anew, outer.trained_anew, rate, MARGIN)
-        remark = _remark(agreement, row.rate > rate, "more trainings would decide")
-        return Against(published, agreement, remark, trained_anew=True)
-    compared = compare_with_published(row.successes, row.episodes, rate, MARGIN, ALPHA)
-    return Against(published, compared.agreement, say_agreement(compared), trained_anew=False)
+def _measured_mean(
+    mean: Mean, records: Mapping[tuple, Sequence[EpisodeRecord]], table: Table
+) -> Measured:
+    """A mean over targets, compared by the records of its rows; these by `_key`."""
+    of_rows = [records[_key(row)] for row in mean.rows]
+    return Measured(mean, against_mean(mean, of_rows, table.published(mean)))
 
 
 def _heat_maps(rows: Sequence[Row], example: Mapping[str, EpisodeRecord]) -> tuple[HeatMap, ...]:

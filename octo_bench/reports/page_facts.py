@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from octo_bench.declarations import read_table
+from octo_bench.errors import BadRecipe
 from octo_bench.evaluation.records import EpisodeRecord
 from octo_bench.files import sha256_file
 from octo_bench.paths import results_root
@@ -28,6 +30,8 @@ class Facts:
         versions: name and value.
         hashes: SHA-256 by what is hashed.
         declaration: the text of its `study.toml`.
+        recipes: of the policies that it has pre-trained, name and text, what a recipe is based on
+            included.
     """
 
     commands: tuple[str, ...]
@@ -36,6 +40,7 @@ class Facts:
     versions: tuple[tuple[str, str], ...]
     hashes: tuple[tuple[str, str], ...]
     declaration: str
+    recipes: tuple[tuple[str, str], ...] = ()
 
 
 def facts_of(study: Study, folder: Path, records: Sequence[EpisodeRecord]) -> Facts:
@@ -54,6 +59,11 @@ def facts_of(study: Study, folder: Path, records: Sequence[EpisodeRecord]) -> Fa
         hashes["octo_bench's code that decides an episode"] = sources
     for policy, files in result["policies"].items():
         hashes |= {f"{policy}/{name}": value for name, value in files.items() if name != "agent"}
+    pretrained = result.get("pretraining", {})
+    for policy, summary in pretrained.items():
+        hashes[f"pre-training of {policy}"] = summary["key"]
+        files = summary.get("policy", {})
+        hashes |= {f"{policy}/{name}": value for name, value in files.items()}
     for name, pool in result["demonstrations"].items():
         if "sha256" in pool:
             hashes[name] = pool["sha256"]
@@ -77,12 +87,33 @@ def facts_of(study: Study, folder: Path, records: Sequence[EpisodeRecord]) -> Fa
             ("Python", str(machine["python"])),
             *_last_run(result),
             *((f"Time at {phase}", duration(spent / 60)) for phase, spent in hours.items()),
+            *(
+                (f"Pre-training of {policy}", _pretraining(summary))
+                for policy, summary in pretrained.items()
+            ),
             ("Seed of the evaluation", str(study.seed)),
         ),
         versions=tuple((name, str(version)) for name, version in versions.items()),
         hashes=tuple(hashes.items()),
         declaration=study.file.read_text(encoding="utf-8"),
+        recipes=tuple(
+            (entry.name, _with_bases(entry.recipe))
+            for entry in study.policies
+            if entry.recipe is not None and entry.name in pretrained
+        ),
     )
+
+
+def _with_bases(recipe: Path) -> str:
+    """The text of a recipe, then that of what it is based on."""
+    text = recipe.read_text(encoding="utf-8")
+    base = read_table(recipe, BadRecipe).get("base")
+    return f"{text}\n# {base}\n{_with_bases(recipe.parent / base)}" if base else text
+
+
+def _pretraining(summary: Mapping[str, Any]) -> str:
+    steps, loss = summary["steps"], summary["final_loss"]
+    return f"{duration(summary['seconds'] / 60)}, {steps} steps, final loss {loss:.4f}"
 
 
 def _last_run(result: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:

@@ -11,14 +11,8 @@ from typing import Any
 from octo_bench.evaluation.records import read_records
 from octo_bench.files import write_text
 from octo_bench.reports.figure import write_figure
-from octo_bench.reports.table import (
-    Row,
-    Table,
-    csv_text,
-    read_reference,
-    read_rows,
-    summarise,
-)
+from octo_bench.reports.table import Row, Table, summarise
+from octo_bench.reports.table_csv import csv_text, read_reference, read_rows
 from octo_bench.reports.table_text import markdown
 from octo_bench.studies.artifacts import RECORDS, read_result
 from octo_bench.studies.study import Study

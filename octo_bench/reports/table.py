@@ -2,59 +2,40 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Collection, Iterable, Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from statistics import mean
 from typing import TYPE_CHECKING
 
-from octo_bench.errors import BadFile
 from octo_bench.evaluation.conditions import PLAIN, Condition, condition_of
+from octo_bench.reports.uncertainty import Uncertainty, of_counts, of_mean, of_records
 from octo_bench.statistics.completion import Completion
-from octo_bench.statistics.intervals import Interval, clopper_pearson
-from octo_bench.statistics.stratified import mean_rate, mean_rate_interval
+from octo_bench.statistics.intervals import Interval
+from octo_bench.statistics.stratified import mean_rate
 
 if TYPE_CHECKING:
     from octo_bench.evaluation.records import EpisodeRecord
 
-CONFIDENCE = 0.95
 TOLERATED_ERRORS = 0.05
 """Where more than this share of the episodes ended in an infrastructure error, a rate says
 nothing: the run is unfit."""
 
-_COLUMNS = (
-    "policy",
-    "head",
-    "env_id",
-    "demos",
-    "successes",
-    "episodes",
-    "success_rate",
-    "low",
-    "high",
-    "errors",
-    "training_minutes",
-)
-_CONDITION_COLUMNS = ("suite", "level", "inference")
-_BOUND_COLUMNS = ("worst_case", "best_case")
-_REFERENCE_COLUMNS = ("reference_success_rate", "reference_training_minutes", "against_reference")
-_MEAN = "mean over "
-"""What stands for the environment in the CSV's rows of means; no environment is called so."""
+MEAN = "mean over "
+"""What stands for the environment where the mean is meant; no environment is called so."""
 
 
 @dataclass(frozen=True)
 class Row:
     """One policy in one environment after one number of demonstrations, under one condition.
 
-    Draws and seeds are pooled.
+    Episodes of all draws and seeds are counted together.
 
     Attributes:
         head: "" for a baseline.
         episodes: without those that ended in an infrastructure error.
         errors: how many those are.
         training_minutes: mean over the fine-tunings; 0 without demonstrations.
+        several: what may be said of the rate where it is that of several trainings; None of one.
     """
 
     policy: str
@@ -66,6 +47,7 @@ class Row:
     errors: int
     training_minutes: float
     condition: Condition = PLAIN
+    several: Uncertainty | None = field(default=None, compare=False)
 
     @property
     def rate(self) -> float:
@@ -73,9 +55,14 @@ class Row:
         return self.successes / self.episodes if self.episodes else float("nan")
 
     @property
+    def uncertainty(self) -> Uncertainty:
+        """What may be said of the rate, at 95 %."""
+        return self.several or of_counts(self.successes, self.episodes)
+
+    @property
     def interval(self) -> Interval:
-        """Clopper-Pearson, 95 %."""
-        return clopper_pearson(self.successes, self.episodes, CONFIDENCE)
+        """For these policies, as they were trained, 95 %."""
+        return self.uncertainty.as_trained
 
     @property
     def completion(self) -> Completion:
@@ -131,21 +118,23 @@ class Mean:
     @property
     def env_id(self) -> str:
         """What stands for the environment: "mean over 6 targets"."""
-        return f"{_MEAN}{len(self.rows)} targets"
+        return f"{MEAN}{len(self.rows)} targets"
 
     @property
     def rate(self) -> float:
         """The unweighted mean of the targets' rates; not a number if one has no episodes."""
-        return mean_rate(self._counts)
+        return mean_rate([(row.successes, row.episodes) for row in self.rows])
+
+    @property
+    def uncertainty(self) -> Uncertainty:
+        """What may be said of the mean over these targets, at 95 %; see `of_mean`."""
+        rates = [row.rate for row in self.rows]
+        return of_mean(rates, [row.uncertainty for row in self.rows])
 
     @property
     def interval(self) -> Interval:
-        """Of the mean over these targets, 95 %."""
-        return self.interval_at(CONFIDENCE)
-
-    def interval_at(self, confidence: float) -> Interval:
-        """Of the mean over these targets; see `mean_rate_interval`."""
-        return mean_rate_interval(self._counts, confidence)
+        """For these policies, as they were trained, and these targets, 95 %."""
+        return self.uncertainty.as_trained
 
     @property
     def successes(self) -> int:
@@ -182,10 +171,6 @@ class Mean:
         """The mean over the targets."""
         return mean(row.training_minutes for row in self.rows)
 
-    @property
-    def _counts(self) -> list[tuple[int, int]]:
-        return [(row.successes, row.episodes) for row in self.rows]
-
 
 @dataclass(frozen=True)
 class ReferencePoint:
@@ -195,10 +180,15 @@ class ReferencePoint:
     training_minutes: float
 
     def against(self, measured: Row | Mean) -> str:
-        """Where the measured rate is, by its interval: "above", "below" or "not told apart"."""
-        if measured.interval.low > self.success_rate:
+        """Where the measured rate is, by its interval: "above", "below" or "not told apart".
+
+        It is the interval for training anew where there is one.
+        """
+        found = measured.uncertainty
+        interval = found.trained_anew or found.as_trained
+        if interval.low > self.success_rate:
             return "above"
-        return "below" if measured.interval.high < self.success_rate else "not told apart"
+        return "below" if interval.high < self.success_rate else "not told apart"
 
 
 Reference = Mapping[int, ReferencePoint]
@@ -287,6 +277,7 @@ def summarise(
     rows = []
     for (policy, head, env_id, demos, condition), episodes in groups.items():
         fit = [record for record in episodes if not record.error]
+        trainings = {(record.draw, record.train_seed) for record in episodes}
         rows.append(
             Row(
                 policy=policy,
@@ -298,110 +289,7 @@ def summarise(
                 errors=len(episodes) - len(fit),
                 training_minutes=training_minutes.get((policy, env_id, demos), 0.0),
                 condition=condition,
+                several=of_records(episodes) if len(trainings) > 1 else None,
             )
         )
     return tuple(rows)
-
-
-def read_reference(path: Path) -> Reference:
-    """Read a reference table: columns `demos`, `success_rate` and `training_minutes`.
-
-    Raises:
-        BadFile: when it is something else.
-    """
-    rows = _read_csv(path, ("demos", "success_rate", "training_minutes"))
-    try:
-        return {
-            int(row["demos"]): ReferencePoint(
-                float(row["success_rate"]), float(row["training_minutes"])
-            )
-            for row in rows
-        }
-    except (TypeError, ValueError) as error:
-        raise BadFile(path, f"not a number ({error})", "correct the table") from error
-
-
-def read_rows(path: Path) -> tuple[Row, ...]:
-    """Read the rows of a table that `csv_text` wrote, without the means.
-
-    Raises:
-        BadFile: when it is something else.
-    """
-    rows = _read_csv(path, _COLUMNS)
-    try:
-        return tuple(
-            Row(
-                policy=row["policy"],
-                head=row["head"],
-                env_id=row["env_id"],
-                demos=int(row["demos"]),
-                successes=int(row["successes"]),
-                episodes=int(row["episodes"]),
-                errors=int(row["errors"]),
-                training_minutes=float(row["training_minutes"]),
-                condition=Condition(  # older tables do not have it
-                    row.get("suite") or "", int(row.get("level") or 0), row.get("inference") or ""
-                ),
-            )
-            for row in rows
-            if not row["env_id"].startswith(_MEAN)
-        )
-    except (TypeError, ValueError) as error:
-        raise BadFile(path, f"not a number ({error})", "make the table anew") from error
-
-
-def csv_text(table: Table) -> str:
-    """The table for programs: a line a row, then a line a mean.
-
-    Columns of other studies are named by their policy. Where the environment would stand, a mean
-    has "mean over 6 targets"; its successes and episodes are those of all targets together.
-    """
-    others = table.beside_policies()
-    other_columns = ("successes", "episodes", "success_rate", "low", "high", "training_minutes")
-    names = [f"{policy}: {column}" for policy in others for column in other_columns]
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow([*_COLUMNS, *_CONDITION_COLUMNS, *_BOUND_COLUMNS, *_REFERENCE_COLUMNS, *names])
-    for row in (*table.rows, *table.means):
-        reference = table.published(row)
-        published: list[object] = ["", "", ""]
-        if reference is not None:
-            published = [reference.success_rate, reference.training_minutes, reference.against(row)]
-        beside: list[object] = []
-        for policy in others:
-            other = table.counterpart(row, policy)
-            of_other = _values(other) if other is not None else {}
-            beside += [of_other.get(column, "") for column in other_columns]
-        bounds = [f"{rate:.4f}" for rate in (row.worst, row.best)]
-        condition = [row.condition.suite, row.condition.level, row.condition.inference]
-        writer.writerow([*_values(row).values(), *condition, *bounds, *published, *beside])
-    return text.getvalue()
-
-
-def _values(row: Row | Mean) -> dict[str, object]:
-    interval = row.interval
-    values: tuple[object, ...] = (
-        row.policy,
-        row.head,
-        row.env_id,
-        row.demos,
-        row.successes,
-        row.episodes,
-        f"{row.rate:.4f}",
-        f"{interval.low:.4f}",
-        f"{interval.high:.4f}",
-        row.errors,
-        f"{row.training_minutes:.2f}",
-    )
-    return dict(zip(_COLUMNS, values, strict=True))
-
-
-def _read_csv(path: Path, columns: Collection[str]) -> list[dict[str, str]]:
-    try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise BadFile(path, f"cannot be read ({error})", "it must be a CSV table") from error
-    if missing := set(columns) - set(rows[0] if rows else ()):
-        raise BadFile(path, f"lacks the column '{sorted(missing)[0]}'", "add it")
-    return rows

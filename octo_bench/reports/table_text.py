@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from math import isnan
 
 from octo_bench.reports.table import TOLERATED_ERRORS, Mean, Row, Table
+from octo_bench.statistics.intervals import Interval
 
 Line = Row | Mean
 
@@ -33,18 +34,28 @@ def markdown(table: Table) -> str:
     for env_id in dict.fromkeys(row.env_id for row in table.rows):
         rows = [row for row in table.rows if row.env_id == env_id]
         lines += [f"## {_title(table, env_id)}", "", *_section(table, rows), ""]
+    several = any(row.uncertainty.trainings > 1 for row in table.rows)
+    anew = any(row.uncertainty.trained_anew for row in table.rows)
     lines += [
         "Success is reached at any step of the episode; intervals are Clopper-Pearson, 95 %. "
         "Training is the wall time of one fine-tuning in one process with one thread.",
     ]
+    if several:
+        lines.append(
+            "Where a row has several trainings, measured on the same initial states, the 95 % "
+            "interval speaks of these policies as they were trained, and counts as many episodes "
+            "as are independent (Korn and Graubard 1998)"
+            + ('; "Trained anew" speaks of fine-tuning on other draws.' if anew else ".")
+        )
     if means:
         lines.append(
             "In the mean every target weighs alike; its interval (Zou, Huang and Zhang 2009) is "
             "made of theirs, and speaks of these targets and no others."
         )
     if any(table.published(row) for row in table.rows):
+        which = "our interval, for training anew where there is one," if anew else "our interval"
         lines.append(
-            "The last column tells on which side of our interval the published rate leaves us; "
+            f"The last column tells on which side of {which} the published rate leaves us; "
             '"not told apart" means that it lies within.'
         )
     if errors := sum(row.errors for row in table.rows):
@@ -83,8 +94,10 @@ def _section(table: Table, rows: Sequence[Line]) -> list[str]:
     conditions = any(not row.condition.is_plain for row in table.rows)
     bounded = any(row.errors for row in rows)
     compared = any(table.published(row) for row in rows)
+    anew = any(row.uncertainty.trained_anew for row in rows)
     words = [*(["Policy"] if named else []), *(["Condition"] if conditions else [])]
     header = [*words, "Demonstrations", "Success", "95 % interval"]
+    header += ["Trained anew"] if anew else []
     header += ["Errors", "Worst to best case"] if bounded else []
     header += ["Training", *shown]
     if compared:
@@ -94,12 +107,13 @@ def _section(table: Table, rows: Sequence[Line]) -> list[str]:
     for row in ordered:
         cells = [_policy(row)] if named else []
         cells += [row.condition.short_name] if conditions else []
-        cells += [str(row.demos), _rate(row), _interval(row)]
+        cells += [str(row.demos), _rate(row), _between(row.interval)]
+        cells += [_anew(row)] if anew else []
         cells += [_errors(row), _bounds(row)] if bounded else []
         cells.append(_minutes(row.training_minutes))
         for policy in shown:
             other = table.counterpart(row, policy)
-            cells.append(f"{_rate(other)}, {_interval(other)}" if other else "")
+            cells.append(f"{_rate(other)}, {_between(other.interval)}" if other else "")
         if compared:
             point = table.published(row)
             cells += (
@@ -126,8 +140,13 @@ def _rate(row: Line) -> str:
     return share if isinstance(row, Mean) else f"{row.successes}/{row.episodes} = {share}"
 
 
-def _interval(row: Line) -> str:
-    return f"{100 * row.interval.low:.0f} to {100 * row.interval.high:.0f} %"
+def _between(interval: Interval) -> str:
+    return f"{100 * interval.low:.0f} to {100 * interval.high:.0f} %"
+
+
+def _anew(row: Line) -> str:
+    interval = row.uncertainty.trained_anew
+    return "" if interval is None else _between(interval)
 
 
 def _errors(row: Line) -> str:

@@ -14,10 +14,12 @@ from octo_bench.errors import BadFile
 from octo_bench.evaluation.provenance import provenance_of
 from octo_bench.evaluation.records import EpisodeRecord, read_records, write_records
 from octo_bench.files import write_json
-from octo_bench.studies.cells import Cell, Place, place_of, policy_sha256, versions
+from octo_bench.studies.cells import Cell, Place, place_of, policy_sha256
 from octo_bench.studies.pool import read_summary
+from octo_bench.studies.pretraining import Collection
 from octo_bench.studies.scheduler import (
     PHASES,
+    PRETRAINING,
     chunks,
     demonstrations_file,
     pool_name,
@@ -25,6 +27,7 @@ from octo_bench.studies.scheduler import (
     training_file,
 )
 from octo_bench.studies.study import Study
+from octo_bench.studies.versions import versions
 
 RECORDS = "episodes.parquet"
 RESULT = "study_result.json"
@@ -62,12 +65,15 @@ class _Finished:
     Attributes:
         seconds: that its evaluation took.
         training: the summary of its fine-tuning, if there was one.
+        pretraining: the summary of the pre-training of the policy that it is, or starts from, if
+            the study has pre-trained it.
         here: it lies under `cells/`, and not only in the gathered files.
     """
 
     records: tuple[EpisodeRecord, ...]
     seconds: float
     training: Mapping[str, Any] | None
+    pretraining: Mapping[str, Any] | None
     here: bool
 
 
@@ -101,10 +107,12 @@ def write_artifacts(study: Study, cells: Sequence[Cell], out: Path, run: Run | N
     records = [record for each in finished.values() for record in each.records]
     pools = _pools(study, finished, before, out)
     # What several cells share was done once.
+    pretrained = {e.pretraining["key"]: e.pretraining for e in finished.values() if e.pretraining}
     trained = {cell.policy_key: e.training for cell, e in finished.items() if e.training}
     measured = {cell.key: each.seconds for cell, each in finished.items()}
     seconds = (
         sum(pool.get("seconds", 0.0) for pool in pools.values()),
+        sum(pretraining.get("seconds", 0.0) for pretraining in pretrained.values()),
         sum(training.get("seconds", 0.0) for training in trained.values()),
         sum(measured.values()),
     )
@@ -113,7 +121,9 @@ def write_artifacts(study: Study, cells: Sequence[Cell], out: Path, run: Run | N
         "workers": run.workers if run else before.result.get("workers"),
         "wall_seconds": round(run.wall_seconds, 1) if run else before.result.get("wall_seconds"),
         "process_seconds": {
-            phase: round(spent, 1) for phase, spent in zip(PHASES, seconds, strict=True)
+            phase: round(spent, 1)
+            for phase, spent in zip(PHASES, seconds, strict=True)
+            if phase != PRETRAINING or pretrained
         },
         "machine": {
             "processor": _processor(),
@@ -121,13 +131,23 @@ def write_artifacts(study: Study, cells: Sequence[Cell], out: Path, run: Run | N
             "python": platform.python_version(),
         },
         "versions": versions(),
-        "policies": {entry.policy: policy_sha256(entry.policy) for entry in study.policies},
+        "policies": {
+            entry.policy: policy_sha256(entry.policy)
+            for entry in study.policies
+            if entry.recipe is None
+        },
+        "pretraining": {
+            cell.policy.name: each.pretraining
+            for cell, each in finished.items()
+            if each.pretraining
+        },
         "demonstrations": pools,
         "declared_cells": len(cells),
         "cells": [
             {
                 **cell.columns,
-                "loaded": cell.policy.policy,
+                "loaded": cell.policy.policy or None,
+                "pretrained": cell.pretraining and cell.pretraining.key,
                 "policy_key": cell.policy_key,
                 "key": cell.key,
                 "seconds": each.seconds,
@@ -187,7 +207,11 @@ class _Before:
         records = tuple(record for record in of_cell if record.episode < study.episodes)
         if len(records) < study.episodes:
             return None
-        return _Finished(records, known.get("seconds", 0.0), known["training"], here=False)
+        pretraining = None
+        if cell.pretraining is not None:
+            pretraining = self.result["pretraining"][cell.policy.name]
+        seconds = known.get("seconds", 0.0)
+        return _Finished(records, seconds, known["training"], pretraining, here=False)
 
 
 def _finished_here(study: Study, cell: Cell, out: Path) -> _Finished | None:
@@ -195,6 +219,12 @@ def _finished_here(study: Study, cell: Cell, out: Path) -> _Finished | None:
     files = [records_file(cell, first, count, out) for first, count in chunks(study.episodes)]
     summaries = [read_summary(file.with_suffix(".json")) for file in files]
     training = read_summary(training_file(cell, out)) if cell.demos else None
+    pretraining = None
+    if cell.pretraining is not None:
+        pretraining = read_summary(cell.pretraining.done(out))
+        if pretraining is None:
+            return None
+        pretraining = {"key": cell.pretraining.key, **pretraining}
     done = [summary for summary in summaries if summary is not None]
     if len(done) < len(files) or (cell.demos and training is None):
         return None
@@ -203,19 +233,41 @@ def _finished_here(study: Study, cell: Cell, out: Path) -> _Finished | None:
         replace(record, policy=cell.policy.name) for file in files for record in read_records(file)
     )
     seconds = round(sum(summary.get("seconds", 0.0) for summary in done), 3)
-    return _Finished(records, seconds, training, here=True)
+    return _Finished(records, seconds, training, pretraining, here=True)
 
 
 def _pools(
     study: Study, finished: Mapping[Cell, _Finished], before: _Before, out: Path
 ) -> dict[str, Mapping[str, Any]]:
     """The summaries of the demonstrations that the finished cells were trained on."""
+    known = before.result.get("demonstrations", {})
     pools: dict[str, Mapping[str, Any]] = {}
+    pretrainings = (cell.pretraining for cell in finished if cell.pretraining is not None)
+    for collection in dict.fromkeys(each for of in pretrainings for each in of.collections):
+        name = f"demonstrations in {collection}"
+        of_before = known.get(name, {})
+        pools[name] = _collected(collection, out) or (
+            of_before if of_before.get("key") == collection.key else {}
+        )
     for env in dict.fromkeys(cell.env for cell in finished if cell.demos):
         name = pool_name(study, env)
         here = read_summary(demonstrations_file(study, env, out).with_suffix(".json"))
-        pools[name] = here or before.result.get("demonstrations", {}).get(name, {})
+        pools[name] = here or known.get(name, {})
     return pools
+
+
+def _collected(collection: Collection, out: Path) -> dict[str, Any] | None:
+    """What was collected for recipes; None if nothing was, here.
+
+    The seconds are of all the times that the file has grown, the rest is of the last one.
+    """
+    stem = collection.file(out).stem
+    found = (read_summary(file) for file in (out / "demonstrations").glob(f"{stem}-*.json"))
+    summaries = sorted((each for each in found if each), key=lambda each: each["kept"])
+    if not summaries:
+        return None
+    seconds = round(sum(each["seconds"] for each in summaries), 3)
+    return {**summaries[-1], "seconds": seconds, "key": collection.key}
 
 
 def _processor() -> str:

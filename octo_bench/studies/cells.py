@@ -3,31 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 from octo_bench.agents.loading import BASELINES
-from octo_bench.checkpoints.folder import PolicyConfig, find_policy, read_config
+from octo_bench.checkpoints.folder import ModelConfig, find_policy, read_config
 from octo_bench.definitions import environment
 from octo_bench.errors import BadInference, BadStudy
-from octo_bench.evaluation import provenance
 from octo_bench.evaluation.conditions import PLAIN, Condition
 from octo_bench.evaluation.provenance import definition_sha256
 from octo_bench.evaluation.records import EpisodeRecord
 from octo_bench.files import sha256_file, sha256_json
 from octo_bench.simulation.initial_states import find_bank
 from octo_bench.studies.entries import ConditionEntry, PolicyEntry, Target
+from octo_bench.studies.pretraining import Pretraining, read_pretraining
 from octo_bench.studies.study import Study, finetune_settings, finetune_table
+from octo_bench.studies.versions import COLLECTING, TRAINING, versions
 from octo_bench.suites import find_level
-
-# Parts of octo_bench whose code can change a demonstration, a fine-tuning, an episode.
-_COLLECTING = ("definitions.py", "simulation", "experts", "demonstrations")
-_TRAINING = (*_COLLECTING, "models", "training")
-_MEASURING = (*_TRAINING, "agents", "evaluation/episodes.py", "evaluation/goals.py")
+from octo_bench.training.recipes import read_recipe
 
 TRAINED = ("policy", "env_id", "demos", "draw", "train_seed")
 """Columns of the records that tell the policies of a study apart, each as it was fine-tuned."""
@@ -41,12 +36,13 @@ Place = tuple[str | int, ...]
 
 @dataclass(frozen=True)
 class Cell:
-    """One fine-tuned (or, with 0 demonstrations, shipped) policy in one environment.
+    """One fine-tuned (or, with 0 demonstrations, shipped or pre-trained) policy in one environment.
 
     Attributes:
         policy_key: hex digest of everything that the policy depends on. Cells that differ in
             nothing but the condition have the same one: what is trained is shared.
         key: hex digest of everything that the cell's episodes depend on.
+        pretraining: of the policy that it is, or starts from; None for a shipped one.
     """
 
     policy: PolicyEntry
@@ -57,6 +53,7 @@ class Cell:
     condition: Condition
     policy_key: str
     key: str
+    pretraining: Pretraining | None = field(default=None, compare=False, repr=False)
 
     @property
     def columns(self) -> dict[str, str | int]:
@@ -104,21 +101,24 @@ def declared_cells(study: Study) -> tuple[Cell, ...]:
 
     Raises:
         UnknownName: for a policy that is not there; the nearest are offered.
+        BadRecipe: for a recipe that cannot be followed.
         BadStudy: for a policy that is declared with another head than it has, that cannot be
             asked as a condition says, or of which nothing is measured.
     """
     cells = []
     for i, entry in enumerate(study.policies):
-        shipped = _checked(study, entry)
+        pretraining = None if entry.recipe is None else read_pretraining(entry.recipe)
+        keeps_head = _checked(study, entry, pretraining)
         of_entry = []
         for target in study.targets:
-            for demos, draw, seed in _trainings(study, entry, target, shipped):
-                policy_key = _policy_key(study, entry, target.env, demos, draw, seed)
+            for training in _trainings(study, entry, target, keeps_head):
+                policy_key = _policy_key(study, entry, pretraining, target.env, *training)
                 for condition in _conditions(study, entry):
                     key = _key(study, target.env, condition, policy_key)
-                    of_entry.append(
-                        Cell(entry, target.env, demos, draw, seed, condition, policy_key, key)
+                    cell = Cell(
+                        entry, target.env, *training, condition, policy_key, key, pretraining
                     )
+                    of_entry.append(cell)
         if not of_entry:
             problem = f"nothing is measured of 'policies[{i}]', '{entry.name}'"
             raise BadStudy(study.file, problem, "give it 'demos' above 0")
@@ -127,14 +127,17 @@ def declared_cells(study: Study) -> tuple[Cell, ...]:
 
 
 def recipe_of(study: Study, entry: PolicyEntry) -> str:
-    """How a policy's fine-tuning starts and goes, but for the head: alike for what compares it."""
+    """How a policy's training starts and goes, but for the head: alike for what compares it.
+
+    Raises:
+        BadRecipe: as `read_recipe`.
+    """
     table = {key: value for key, value in finetune_table(study, entry).items() if key != "head"}
-    return sha256_json([entry.from_scratch, table])
-
-
-def versions() -> dict[str, str]:
-    """What results depend on beside the declaration: versions and our own code's hash."""
-    return _versions(_MEASURING)
+    recipe = None
+    if entry.recipe is not None:
+        recipe = dataclasses.asdict(read_recipe(entry.recipe))
+        del recipe["model"]["head"]
+    return sha256_json([entry.from_scratch, table, recipe])
 
 
 def policy_sha256(policy: str) -> dict[str, str]:
@@ -155,29 +158,33 @@ def demonstrations_key(study: Study, env: str) -> str:
     return sha256_json(_demonstrations(study, env))
 
 
-def _checked(study: Study, entry: PolicyEntry) -> bool:
+def _checked(study: Study, entry: PolicyEntry, pretraining: Pretraining | None) -> bool:
     """Check an entry against its policy; returns whether fine-tuning keeps the policy's head."""
     if entry.is_baseline:
         return True
-    config = read_config(find_policy(entry.policy))
+    if pretraining is None:
+        called, model = entry.policy, read_config(find_policy(entry.policy)).model
+    else:
+        called, model = pretraining.file.name, pretraining.recipe.model
     given = finetune_table(study, entry).get("head")
-    if (given or config.model.head) != entry.head:
+    if (given or model.head) != entry.head:
         verb = "gets" if given else "has"
-        problem = f"'{entry.policy}' {verb} a {given or config.model.head} head, not {entry.head}"
+        problem = f"'{called}' {verb} a {given or model.head} head, not {entry.head}"
         raise BadStudy(study.file, problem, "correct 'policies.head'")
     for i, condition in enumerate(study.conditions):
         try:
-            _require_fits(condition, entry, config)
+            _require_fits(condition, entry, called, model)
         except BadInference as error:
             problem = f"'conditions[{i}]': {error}"
             raise BadStudy(study.file, problem, "or leave out the policy") from error
-    return config.model.head == entry.head
+    return model.head == entry.head
 
 
-def _require_fits(condition: ConditionEntry, entry: PolicyEntry, config: PolicyConfig) -> None:
-    model = config.model
+def _require_fits(
+    condition: ConditionEntry, entry: PolicyEntry, called: str, model: ModelConfig
+) -> None:
     condition.inference.require_fits(
-        entry.policy,
+        called,
         chunk=model.chunk,
         diffusion_steps=model.diffusion.steps if entry.head == "diffusion" else None,
     )
@@ -202,9 +209,18 @@ def _conditions(study: Study, entry: PolicyEntry) -> tuple[Condition, ...]:
 
 
 def _policy_key(
-    study: Study, entry: PolicyEntry, env: str, demos: int, draw: int, train_seed: int
+    study: Study,
+    entry: PolicyEntry,
+    pretraining: Pretraining | None,
+    env: str,
+    demos: int,
+    draw: int,
+    train_seed: int,
 ) -> str:
-    ingredients: dict[str, Any] = {"policy": _policy_files(entry.policy)}
+    if pretraining is not None and not demos:
+        return pretraining.key
+    start = _policy_files(entry.policy) if pretraining is None else pretraining.key
+    ingredients: dict[str, Any] = {"policy": start}
     if demos:
         settings = finetune_settings(study, entry, demos, train_seed)
         ingredients["training"] = {
@@ -213,7 +229,7 @@ def _policy_key(
             "demos": demos,
             "draw": draw,
             "settings": dataclasses.asdict(settings),
-            "versions": _versions(_TRAINING),
+            "versions": versions(TRAINING),
         }
     return sha256_json(ingredients)
 
@@ -244,24 +260,8 @@ def _demonstrations(study: Study, env: str) -> dict[str, Any]:
     return {
         "environment": definition_sha256(env),
         "pool": dataclasses.asdict(study.demonstrations),
-        "versions": _versions(_COLLECTING),
+        "versions": versions(COLLECTING),
     }
 
 
-def _versions(sources: tuple[str, ...]) -> dict[str, str]:
-    return {**provenance.versions(), "octo_bench_sources": _sources_sha256(sources)}
-
-
 _policy_files = cache(policy_sha256)
-
-
-@cache
-def _sources_sha256(sources: tuple[str, ...]) -> str:
-    package = Path(__file__).resolve().parents[1]
-    digest = hashlib.sha256()
-    for name in sources:
-        source = package / name
-        for file in [source] if source.is_file() else sorted(source.rglob("*.py")):
-            digest.update(file.relative_to(package).as_posix().encode() + b"\0")
-            digest.update(file.read_bytes() + b"\0")
-    return digest.hexdigest()

@@ -14,22 +14,26 @@ from octo_bench.evaluation.conditions import Condition
 
 @dataclass(frozen=True)
 class PolicyEntry:
-    """A policy under study, and how it is fine-tuned.
+    """A policy under study, where it comes from, and how it is fine-tuned.
 
-    A baseline (`random`, `expert`) is measured as it is: it takes nothing but `policy` and `name`.
+    Either `policy` or `recipe` is given. A baseline (`random`, `expert`) is measured as it is: it
+    takes nothing but `policy` and `name`.
 
     Attributes:
         policy: what is loaded: a name under `policies/`, a folder, a Hub id, or a baseline.
+        recipe: of the pre-training that makes it, which is then part of the study; in the file it
+            is relative to the file's folder.
         head: its action head after fine-tuning, as records and tables call it; None for a baseline.
         from_scratch: fine-tuning starts from random weights instead of the pre-trained ones, and
             so nothing is measured without demonstrations.
-        name: what records and tables call it, unique in the study; made of the above if left out.
+        name: what records and tables call it, unique in the study; made of the above if left out:
+            of a recipe it is the file's name without its ending.
         finetune: what is otherwise than in the study's `finetune` table, key by key.
         demos: numbers of demonstrations, instead of each target's.
         draws, train_seeds: instead of the study's.
     """
 
-    policy: str
+    policy: str = ""
     head: Literal["diffusion", "categorical"] | None = None
     from_scratch: bool = False
     name: str = ""
@@ -37,10 +41,12 @@ class PolicyEntry:
     demos: tuple[int, ...] | None = None
     draws: tuple[int, ...] | None = None
     train_seeds: tuple[int, ...] | None = None
+    recipe: Path | None = None
 
     def __post_init__(self) -> None:
         if not self.name:
-            name = f"{self.policy} from scratch" if self.from_scratch else self.policy
+            name = self.policy if self.recipe is None else self.recipe.stem
+            name = f"{name} from scratch" if self.from_scratch else name
             object.__setattr__(self, "name", name)
 
     @property

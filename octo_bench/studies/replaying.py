@@ -143,19 +143,23 @@ def shown(value: object) -> str:
 
 
 def policy_of(record: EpisodeRecord, path: Path) -> str:
-    """What to load the policy of a record from: its own name, or the study's fine-tuned folder.
+    """What to load the policy of a record from: its own name, or where the study has trained it.
 
     Args:
         record: of `path`.
         path: the study's records, or those of one of its cells.
 
     Raises:
-        BadFile: when the fine-tuned policy is not there; tells how to get it.
+        BadFile: when the trained policy is not there; tells how to get it.
     """
-    if not record.demos:
-        return _shipped_policy(record, path)
     folder = path.parent.parent / POLICY  # of a cell, above its records
-    if not folder.is_dir():
+    of_cell = folder.is_dir() and (record.demos or folder.parent.parent.name == "cells")
+    if not record.demos and not of_cell:
+        known = _cell_of(record, path) if (path.parent / RESULT).is_file() else None
+        if known is None or not known.get("pretrained"):
+            # What is measured as it is shipped may have another name in the study.
+            return str((known or {}).get("loaded", record.policy))
+    if not of_cell:
         folder = _cell_policy(record, path)
     if not (folder / "config.json").is_file():
         study = path.parent
@@ -163,7 +167,7 @@ def policy_of(record: EpisodeRecord, path: Path) -> str:
         named = declared if (study / FILE).is_file() else f"STUDY --out {study}"
         raise BadFile(
             folder,
-            f"the policy that was fine-tuned on {record.demos} demonstrations is not here",
+            f"the policy that was {_trained(record)} is not here",
             f"make it with `octo-bench reproduce {named}`",
         )
     return str(folder)
@@ -214,10 +218,8 @@ def other_versions(path: Path) -> list[str]:
     ]
 
 
-def _shipped_policy(record: EpisodeRecord, path: Path) -> str:
-    """What a study loads a policy by that it measures as it is shipped; else the record's name."""
-    known = _cell_of(record, path) if (path.parent / RESULT).is_file() else None
-    return record.policy if known is None else str(known.get("loaded", record.policy))
+def _trained(record: EpisodeRecord) -> str:
+    return f"fine-tuned on {record.demos} demonstrations" if record.demos else "pre-trained"
 
 
 def _cell_policy(record: EpisodeRecord, path: Path) -> Path:
@@ -225,8 +227,7 @@ def _cell_policy(record: EpisodeRecord, path: Path) -> Path:
     if not (path.parent / RESULT).is_file():
         raise BadFile(
             path,
-            f"does not lie in its study's folder, where the policy that was fine-tuned on "
-            f"{record.demos} demonstrations is",
+            f"does not lie in its study's folder, where the policy that was {_trained(record)} is",
             "name the study instead",
         )
     cell = _cell_of(record, path)

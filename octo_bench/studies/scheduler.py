@@ -10,15 +10,22 @@ from pathlib import Path
 from octo_bench.errors import OctoBenchError
 from octo_bench.studies.cells import Cell, demonstrations_key
 from octo_bench.studies.pool import Task, read_summary, run_tasks
+from octo_bench.studies.pretraining import Collection, Pretraining, largest
 from octo_bench.studies.progress import show_progress
 from octo_bench.studies.study import Study, finetune_settings
-from octo_bench.studies.tasks import collect_demonstrations, fine_tune, measure
+from octo_bench.studies.tasks import (
+    collect_demonstrations,
+    fine_tune,
+    measure,
+    pre_train,
+    require_network,
+)
 
-PHASES = ("demonstrations", "fine-tuning", "evaluation")
-_COLLECT, _TRAIN, _MEASURE = PHASES
+PHASES = ("demonstrations", "pre-training", "fine-tuning", "evaluation")
+_COLLECT, PRETRAINING, _TRAIN, _MEASURE = PHASES
 
 POLICY = "policy"
-"""The folder of a fine-tuned policy, in the folder of its records."""
+"""The folder of a policy that was trained, in the folder of its records."""
 
 # Episodes of one evaluation task: small enough to keep all workers busy to the end.
 EPISODES_AT_ONCE = 25
@@ -58,27 +65,49 @@ def run_cells(study: Study, cells: Sequence[Cell], out: Path, workers: int) -> N
     """
     tasks = plan(study, cells, out, workers)
     missing = _missing(tasks)
-    with show_progress(tasks, missing, PHASES) as (on_start, on_done):
+    for task in missing:
+        if task.phase == PRETRAINING:
+            require_network(task.arguments["pretraining"])
+    phases = [phase for phase in PHASES if any(task.phase == phase for task in tasks)]
+    with show_progress(tasks, missing, phases) as (on_start, on_done):
         run_tasks(missing, workers, out / "cells" / "workers.log", on_start, on_done)
 
 
 def plan(study: Study, cells: Sequence[Cell], out: Path, workers: int) -> tuple[Task, ...]:
     """All tasks of some of a study's cells, done or not.
 
-    What several cells share (demonstrations, a fine-tuning, all episodes of one policy under two
+    What several cells share (demonstrations, a training, all episodes of one policy under two
     names) is one task, called by the first of them.
     """
+    # One process is left for what needs no demonstrations.
+    collectors = max(1, workers - 1)
+    pretrainings = [cell.pretraining for cell in cells if cell.pretraining is not None]
+    shared = {
+        collection: _collect_for_recipes(collection, demos, out, collectors)
+        for collection, demos in largest(pretrainings).items()
+    }
     collecting: dict[str, Task] = {}
+    pretraining: dict[str, Task] = {}
     training: dict[str, Task] = {}
     measuring: dict[str, list[Task]] = {}
     for cell in cells:
         policy, needs = cell.policy.policy, []
+        if cell.pretraining is not None:
+            key = cell.pretraining.key
+            if key not in pretraining:
+                of_recipe = [shared[each] for each in cell.pretraining.collections]
+                pretraining[key] = _pre_train(cell.policy.name, cell.pretraining, of_recipe, out)
+            task = pretraining[key]
+            policy, needs = str(task.arguments["out"]), [task.name]
         if cell.demos:
             if cell.env not in collecting:
-                # One process is left for what needs no demonstrations.
-                collecting[cell.env] = _collect(study, cell.env, out, max(1, workers - 1))
+                collecting[cell.env] = _collect(study, cell.env, out, collectors)
             if cell.policy_key not in training:
-                training[cell.policy_key] = _fine_tune(study, cell, collecting[cell.env], out)
+                demonstrations = collecting[cell.env]
+                needed = (demonstrations.name, *needs)
+                training[cell.policy_key] = _fine_tune(
+                    study, cell, policy, needed, demonstrations.arguments["out"], out
+                )
             task = training[cell.policy_key]
             policy, needs = str(task.arguments["out"]), [task.name]
         if cell.key not in measuring:
@@ -87,7 +116,8 @@ def plan(study: Study, cells: Sequence[Cell], out: Path, workers: int) -> tuple[
                 for first, episodes in chunks(study.episodes)
             ]
     measured = [task for of_cell in measuring.values() for task in of_cell]
-    return (*collecting.values(), *training.values(), *measured)
+    collected = (*shared.values(), *collecting.values())
+    return (*collected, *pretraining.values(), *training.values(), *measured)
 
 
 def pool_name(study: Study, env: str) -> str:
@@ -102,7 +132,7 @@ def demonstrations_file(study: Study, env: str, out: Path) -> Path:
 
 
 def policy_folder(cell: Cell, out: Path) -> Path:
-    """Where everything of a cell's policy is kept: `policy/` if it was fine-tuned, and records."""
+    """Where everything of a cell's policy is kept: `policy/` if it was trained, and records."""
     return out / "cells" / cell.policy_key[:16]
 
 
@@ -145,7 +175,49 @@ def _collect(study: Study, env: str, out: Path, workers: int) -> Task:
     )
 
 
-def _fine_tune(study: Study, cell: Cell, demonstrations: Task, out: Path) -> Task:
+def _collect_for_recipes(collection: Collection, demos: int, out: Path, workers: int) -> Task:
+    return Task(
+        name=f"{demos} demonstrations in {collection}",
+        phase=_COLLECT,
+        function=collect_demonstrations,
+        arguments={
+            "env": collection.env,
+            "count": demos,
+            "first_seed": collection.first_seed,
+            "out": collection.file(out),
+            "suite": collection.suite,
+            "level": collection.level,
+            "workers": workers,
+        },
+        done=collection.done(demos, out),
+        cost=demos,
+        urgency=4,
+        slots=workers,
+    )
+
+
+def _pre_train(name: str, pretraining: Pretraining, collecting: Sequence[Task], out: Path) -> Task:
+    optimisation = pretraining.recipe.optimisation
+    return Task(
+        name=f"pre-training of {name}",
+        phase=PRETRAINING,
+        function=pre_train,
+        arguments={
+            "pretraining": pretraining,
+            "demonstrations": [task.arguments["out"] for task in collecting],
+            "out": pretraining.folder(out) / POLICY,
+        },
+        done=pretraining.done(out),
+        cost=optimisation.steps,
+        urgency=3,
+        needs=tuple(dict.fromkeys(task.name for task in collecting)),
+        slots=optimisation.threads,
+    )
+
+
+def _fine_tune(
+    study: Study, cell: Cell, policy: str, needs: Sequence[str], demonstrations: Path, out: Path
+) -> Task:
     settings = finetune_settings(study, cell.policy, cell.demos, cell.train_seed)
     return Task(
         name=f"fine-tuning of {cell.trained}",
@@ -153,14 +225,15 @@ def _fine_tune(study: Study, cell: Cell, demonstrations: Task, out: Path) -> Tas
         function=fine_tune,
         arguments={
             "cell": cell,
+            "policy": policy,
             "settings": settings,
-            "demonstrations": demonstrations.arguments["out"],
+            "demonstrations": demonstrations,
             "out": policy_folder(cell, out) / POLICY,
         },
         done=training_file(cell, out),
         cost=settings.optimisation.steps,
         urgency=1,
-        needs=(demonstrations.name,),
+        needs=needs,
     )
 
 
@@ -195,15 +268,22 @@ def _measure(
 def _missing(tasks: Sequence[Task]) -> list[Task]:
     """The evaluation that is not done, and what it needs that is not done either.
 
-    Episodes that ended in an infrastructure error are to be repeated.
+    Episodes that ended in an infrastructure error are to be repeated, and demonstrations to be
+    collected again that are not there any more, or are just being added to.
     """
+
+    def is_done(task: Task) -> bool:
+        summary = read_summary(task.done)
+        if summary is None or summary.get("errors"):
+            return False
+        return task.phase != _COLLECT or task.arguments["out"].is_file()
+
     by_name = {task.name: task for task in tasks}
     missing: dict[str, Task] = {}
     wanted = [task for task in tasks if task.phase == _MEASURE]
     while wanted:
         task = wanted.pop()
-        summary = read_summary(task.done)
-        if task.name not in missing and (summary is None or summary.get("errors")):
+        if task.name not in missing and not is_done(task):
             missing[task.name] = task
             wanted += [by_name[name] for name in task.needs]
     return list(missing.values())

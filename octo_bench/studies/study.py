@@ -77,12 +77,20 @@ def read_study(path: Path) -> Study:
     """Read and check a study declaration.
 
     Raises:
-        BadStudy: for a file that is no TOML, or a key that is unknown, missing or ill-typed.
+        BadStudy: for a file that is no TOML, a key that is unknown, missing or ill-typed, or a
+            file that it names and that is not there.
         UnknownName: for an environment that does not exist.
     """
     study = read_declaration(path, Study, BadStudy, file=path)
     for problem in _problems(study):
         raise BadStudy(path, problem, "correct it")
+    policies = tuple(
+        entry if entry.recipe is None else replace(entry, recipe=path.parent / entry.recipe)
+        for entry in study.policies
+    )
+    for i, entry in enumerate(policies):
+        if entry.recipe is not None and not entry.recipe.is_file():
+            raise BadStudy(path, f"there is no {entry.recipe}", f"correct 'policies[{i}].recipe'")
     targets = tuple(
         replace(
             target,
@@ -94,12 +102,13 @@ def read_study(path: Path) -> Study:
     for target in targets:
         if target.reference is not None and not target.reference.is_file():
             raise BadStudy(path, f"there is no {target.reference}", "correct 'targets.reference'")
-    for entry in study.policies:
+    study = replace(study, policies=policies, targets=targets)
+    for entry in policies:
         wanted = [target.demos if entry.demos is None else entry.demos for target in targets]
         for demos in {demos for each in wanted for demos in each if demos}:
             if not entry.is_baseline:
                 finetune_settings(study, entry, demos, seed=0)
-    return replace(study, targets=targets)
+    return study
 
 
 def finetune_settings(study: Study, entry: PolicyEntry, demos: int, seed: int) -> FinetuneSettings:
@@ -166,6 +175,10 @@ def _problems(study: Study) -> Iterator[str]:
 
 
 def _problems_of_policy(study: Study, entry: PolicyEntry, where: str) -> Iterator[str]:
+    if bool(entry.policy) == (entry.recipe is not None):
+        yield f"'{where}' must have either a 'policy' or a 'recipe'"
+    if entry.recipe is not None and entry.from_scratch:
+        yield f"'{where}.from_scratch' contradicts the recipe, which is for pre-training"
     if entry.is_baseline:
         for key in ("head", "from_scratch", "finetune", "demos", "draws", "train_seeds"):
             if getattr(entry, key) not in (None, False, {}):

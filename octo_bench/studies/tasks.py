@@ -6,19 +6,31 @@ The heavy imports are inside the functions: the process that only schedules stay
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from octo_bench.errors import BadDemonstrations
-from octo_bench.studies.cells import Cell
+from octo_bench.studies.cells import Cell, policy_sha256
+from octo_bench.studies.pretraining import Collection, Pretraining
 from octo_bench.training.finetune import FinetuneSettings, finetune
+from octo_bench.training.pretrain import initial_model, pretrain_on
+
+if TYPE_CHECKING:
+    from octo_bench.demonstrations.dataset import Demonstrations
 
 
 def collect_demonstrations(
-    env: str, count: int, first_seed: int, out: Path, workers: int
+    env: str,
+    count: int,
+    first_seed: int,
+    out: Path,
+    workers: int,
+    suite: str = "",
+    level: int = 1,
 ) -> Mapping[str, Any]:
     """Collect `count` demonstrations into `out`, or go on where that was stopped.
 
@@ -28,7 +40,15 @@ def collect_demonstrations(
     from octo_bench.files import sha256_file
 
     collect_all = partial(
-        collect, env, count, out, first_seed=first_seed, workers=workers, progress=False
+        collect,
+        env,
+        count,
+        out,
+        first_seed=first_seed,
+        suite=suite,
+        level=level,
+        workers=workers,
+        progress=False,
     )
     try:
         summary = collect_all()
@@ -38,14 +58,42 @@ def collect_demonstrations(
     return {**dataclasses.asdict(summary), "sha256": sha256_file(out)}
 
 
-def fine_tune(
-    cell: Cell, settings: FinetuneSettings, demonstrations: Path, out: Path
+def require_network(pretraining: Pretraining) -> None:
+    """See that the recipe's network can be made, before the long work.
+
+    Raises:
+        MissingWeights: when pre-trained parts of it cannot be had.
+    """
+    initial_model(pretraining.recipe.model, pretraining.recipe.seed)
+
+
+def pre_train(
+    pretraining: Pretraining, demonstrations: Sequence[Path], out: Path
 ) -> Mapping[str, Any]:
-    """Fine-tune the cell's policy into the policy folder `out`, or go on where that was stopped."""
+    """Pre-train a policy into the policy folder `out`, or go on where that was stopped.
+
+    Args:
+        demonstrations: the file of each of the recipe's `data`, with as many or more.
+    """
+    recipe = pretraining.recipe
+    datasets = [
+        _first_of(file, collection, entry.demos)
+        for file, collection, entry in zip(
+            demonstrations, pretraining.collections, recipe.data, strict=True
+        )
+    ]
+    summary = pretrain_on(recipe, datasets, out, recipe=pretraining.file, progress=False)
+    return {**dataclasses.asdict(summary), "policy": policy_sha256(str(out))}
+
+
+def fine_tune(
+    cell: Cell, policy: str, settings: FinetuneSettings, demonstrations: Path, out: Path
+) -> Mapping[str, Any]:
+    """Fine-tune `policy` for the cell into the policy folder `out`, or go on where that stopped."""
     from octo_bench.demonstrations.dataset import read_demonstrations
 
     summary = finetune(
-        cell.policy.policy,
+        policy,
         read_demonstrations(demonstrations, cell.demos, cell.draw),
         out,
         settings,
@@ -83,7 +131,7 @@ def measure(
             isolated=died_before,
             progress=False,
         )
-    # A fine-tuned policy lies in a folder of this machine; records call it as the study does.
+    # A trained policy lies in a folder of this machine; records call it as the study does.
     named = [dataclasses.replace(record, policy=cell.policy.name) for record in records]
     write_records(named, out, provenance_of(named, seed))
     return {
@@ -91,6 +139,22 @@ def measure(
         "episodes": len(named),
         "errors": sum(bool(record.error) for record in named),
     }
+
+
+def _first_of(file: Path, collection: Collection, demos: int) -> Demonstrations:
+    """The first demonstrations of a file that may have more of them, and get more.
+
+    Their hash is that of themselves: a training that was stopped goes on even if another recipe
+    has made the file grow since.
+    """
+    from octo_bench.demonstrations.dataset import read_demonstrations
+
+    read = read_demonstrations(file, demos, mapped=True)
+    digest = hashlib.sha256(collection.key.encode())
+    for episode in read.episodes:
+        for array in (episode.proprio, episode.actions):
+            digest.update(array.tobytes())
+    return dataclasses.replace(read, sha256=digest.hexdigest())
 
 
 @contextmanager
