@@ -19,7 +19,7 @@ FOLDER = "suites"
 
 @dataclass(frozen=True)
 class CameraShift:
-    """The front camera elsewhere: lengths (metres) by which its position and the point it looks
+    """A camera elsewhere: lengths (metres) by which its position and the point it looks
     at are moved, in some direction; `fovy` (degrees) is how much wider or narrower it sees."""
 
     position: float
@@ -70,9 +70,10 @@ class Rewording:
 
 @dataclass(frozen=True)
 class Level:
-    """What a suite changes at one level."""
+    """What a suite changes at one level; `camera` is the front one."""
 
     camera: CameraShift | None = None
+    wrist_camera: CameraShift | None = None
     light: LightChange | None = None
     colour: Recolouring | None = None
     clutter: Clutter | None = None

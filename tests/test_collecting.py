@@ -12,7 +12,7 @@ import h5py
 import numpy as np
 import pytest
 
-from octo_bench.definitions import environment
+from octo_bench.definitions import Disturbance, environment
 from octo_bench.demonstrations.collecting import attempt, collect
 from octo_bench.demonstrations.dataset import read_demonstrations
 from octo_bench.errors import BadDemonstrations, UnknownName
@@ -136,6 +136,16 @@ def test_a_suite_changes_how_demonstrations_look_and_nothing_else(
         collect(LIFT, 1, out, first_seed=5, progress=False)
     with pytest.raises(UnknownName, match="training"):
         collect(LIFT, 1, out, first_seed=5, suite="trainning", progress=False)
+
+
+def test_a_demonstrator_can_be_left_undisturbed(collected: Path, tmp_path: Path) -> None:
+    out = tmp_path / "calm.hdf5"
+    collect(LIFT, 1, out, first_seed=5, disturbance=Disturbance(0, 0), progress=False)
+    with h5py.File(out) as file:
+        demo = file["data/demo_0"]
+        np.testing.assert_array_equal(demo["actions_executed"], demo["actions"])
+    with pytest.raises(BadDemonstrations, match="disturbed by 0 and 0; delete it"):
+        collect(LIFT, 2, out, first_seed=5, progress=False)
 
 
 def test_mapped_images_are_those_of_the_file(collected: Path, tmp_path: Path) -> None:

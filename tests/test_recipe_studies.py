@@ -216,6 +216,7 @@ def keys(study: Study) -> dict[tuple[str, int], tuple[str, str]]:
         ({"one_arm"}, "one_arm", "demos = 2", "demos = 3"),
         ({"one_arm"}, "one_arm", "weight = 2.0", "weight = 1.0"),
         ({"one_arm"}, "one_arm", "2_000_000", "2_000_001"),
+        ({"one_arm"}, "one_arm", "weight = 2.0", "disturbance = { rotation = 0.0 }"),
         ({"one_arm", "three arms"}, "three_arms", "steps = 6", "steps = 7"),
         ({"three arms"}, "three_arms", "level = 2", "level = 1"),
         (set(), "three_arms", "execute = 4", "execute = 4  # all of a chunk"),

@@ -42,9 +42,9 @@ def declared() -> tuple[dict, str, str]:
     return rollout()
 
 
-def test_the_five_suites_have_three_levels() -> None:
+def test_every_suite_has_three_levels() -> None:
     names = {suite.name for suite in suites()}
-    assert {*SEEN, "paraphrases"} <= names
+    assert {*SEEN, "wrist_camera", "training", "paraphrases"} <= names
     assert all(len(suite.levels) >= 3 for suite in suites())
 
 
@@ -76,6 +76,15 @@ def test_another_episode_is_perturbed_in_another_way(suite: str) -> None:
             frames.append(env.reset(seed=seed)[0]["image_primary"])
     np.testing.assert_array_equal(frames[0], frames[2])
     assert (frames[0] != frames[1]).any()
+
+
+def test_the_wrist_camera_moves_and_the_front_one_does_not(
+    declared: tuple[dict, str, str],
+) -> None:
+    first, third = (rollout("wrist_camera", level)[0] for level in (1, 3))
+    assert changed(first, declared[0]) == changed(third, declared[0]) == 0
+    wrist = [changed(frames, declared[0], "image_wrist") for frames in (first, third)]
+    assert 0 < wrist[0] < wrist[1]
 
 
 def test_paraphrases_are_held_out_ones(declared: tuple[dict, str, str]) -> None:

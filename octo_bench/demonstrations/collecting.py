@@ -23,7 +23,7 @@ import h5py
 import numpy as np
 from tqdm import tqdm
 
-from octo_bench.definitions import ACTION_SIZE_PER_ARM, environment
+from octo_bench.definitions import ACTION_SIZE_PER_ARM, Disturbance, environment
 from octo_bench.demonstrations.dataset import FORMAT, IMAGES, demo_names
 from octo_bench.errors import BadDemonstrations
 from octo_bench.experts.demonstrators import demonstrate
@@ -55,17 +55,20 @@ class Attempt:
 @dataclass(frozen=True)
 class Source:
     """What is collected: an environment's episodes from `first_seed` on, as they are, or as a
-    level of a suite changes their look (what is said stays the task's own)."""
+    level of a suite changes their look (what is said stays the task's own), and how much the
+    demonstrator is disturbed."""
 
     env_id: str
     first_seed: int
+    disturbance: Disturbance
     suite: str = ""
     level: int = 0
 
     def __str__(self) -> str:
         """For people: "octo_bench/Lift-Panda-v0 from seed 5"."""
         look = f" with '{self.suite}' at level {self.level}" if self.suite else ""
-        return f"{self.env_id}{look} from seed {self.first_seed}"
+        by = f"{self.disturbance.translation:g} and {self.disturbance.rotation:g}"
+        return f"{self.env_id}{look} from seed {self.first_seed}, disturbed by {by}"
 
 
 @dataclass(frozen=True)
@@ -85,6 +88,7 @@ def collect(
     first_seed: int = 0,
     suite: str = "",
     level: int = 1,
+    disturbance: Disturbance | None = None,
     workers: int = 1,
     progress: bool = True,
 ) -> CollectionSummary:
@@ -94,6 +98,7 @@ def collect(
 
     Args:
         suite: a perturbation whose `level` changes how each episode looks; none if empty.
+        disturbance: of the demonstrator, instead of the task's own.
 
     Raises:
         UnknownName: for an unknown environment or suite.
@@ -107,7 +112,13 @@ def collect(
     require_supported(declared)
     if suite:
         find_level(suite, level)
-    source = Source(declared.id, first_seed, suite, level if suite else 0)
+    source = Source(
+        declared.id,
+        first_seed,
+        disturbance or declared.task.disturbance,
+        suite,
+        level if suite else 0,
+    )
     out.parent.mkdir(parents=True, exist_ok=True)
     unfinished = out.with_name(f".{out.name}.part")
     if out.exists():
@@ -129,8 +140,9 @@ def attempt(
     control: Control = "fast",
     suite: str = "",
     level: int = 1,
+    disturbance: Disturbance | None = None,
 ) -> Attempt:
-    """Let the demonstrator try the episode of `seed`."""
+    """Let the demonstrator try the episode of `seed`, disturbed as its task says or as given."""
     environment_ = _environment(env_id, images, control, suite, level)
     generator = np.random.default_rng([seed, 1])
     observation, _ = environment_.reset(seed=seed)
@@ -138,8 +150,8 @@ def attempt(
     observations, actions, executed, states = [], [], [], []
     arms = len(environment_.world.declared.embodiment.arms)
     finished = success = False
-    declared = environment_.world.declared.task.disturbance
-    spread = np.repeat(np.float32([declared.translation, declared.rotation]), 3)
+    disturbed_by = disturbance or environment_.world.declared.task.disturbance
+    spread = np.repeat(np.float32([disturbed_by.translation, disturbed_by.rotation]), 3)
     while not finished:
         clean = np.clip(next(motion), -1.0, 1.0).astype(np.float32)
         disturbed = clean.copy()
@@ -214,7 +226,13 @@ def _collect_into(
 
 def _attempts(source: Source, tried: int, workers: int) -> Iterator[Attempt]:
     """Attempts at one seed after the other, in order, after those that were `tried`."""
-    try_seed = partial(attempt, source.env_id, suite=source.suite, level=source.level)
+    try_seed = partial(
+        attempt,
+        source.env_id,
+        suite=source.suite,
+        level=source.level,
+        disturbance=source.disturbance,
+    )
     seed = source.first_seed + tried
     if workers <= 1:
         while True:
@@ -247,7 +265,7 @@ def _write_header(file: h5py.File, source: Source) -> None:
         instruction=declared.task.instruction,
         paraphrases=json.dumps(declared.task.paraphrases),
         demonstrator=declared.task.demonstrator,
-        noise=json.dumps(asdict(declared.task.disturbance)),
+        disturbance=json.dumps(asdict(source.disturbance)),
         versions=json.dumps({name: importlib.metadata.version(name) for name in _VERSIONS}),
         first_seed=source.first_seed,
         suite=source.suite,
@@ -289,6 +307,7 @@ def _state_of(path: Path, source: Source) -> tuple[int, int, int]:
             held = Source(
                 str(found["env_id"]),
                 int(found["first_seed"]),
+                Disturbance(**json.loads(found["disturbance"])),
                 str(found.get("suite", "")),
                 int(found.get("level", 0)),
             )

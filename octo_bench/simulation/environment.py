@@ -206,4 +206,4 @@ class OctoBenchEnvironment(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
 
     def _wrist(self, arm: int) -> CameraPose:
         tool = self.world.tool(arm)
-        return placed(self.world.declared.task.wrist_camera, tool.position, tool.rotation)
+        return placed(self._variation.wrist_camera, tool.position, tool.rotation)

@@ -33,13 +33,14 @@ class Variation:
     """What one episode shows and says instead of what its task declares."""
 
     primary_camera: Camera
+    wrist_camera: Camera
     instruction: str
     look: Look = field(default_factory=Look)
 
 
 def plain(task: Task) -> Variation:
     """The task as it is declared."""
-    return Variation(task.primary_camera, task.instruction)
+    return Variation(task.primary_camera, task.wrist_camera, task.instruction)
 
 
 def vary(level: Level, suite: str, seed: int, world: World) -> Variation:
@@ -54,6 +55,9 @@ def vary(level: Level, suite: str, seed: int, world: World) -> Variation:
     if level.camera is not None:
         camera = _shifted(task.primary_camera, level.camera, generator)
         varied = replace(varied, primary_camera=camera)
+    if level.wrist_camera is not None:
+        camera = _shifted(task.wrist_camera, level.wrist_camera, generator)
+        varied = replace(varied, wrist_camera=camera)
     look = varied.look
     if level.light is not None:
         look = replace(look, lamps=_lamps(level.light, world, generator))

@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from octo_bench.definitions import environment
+from octo_bench.definitions import Disturbance, environment
 from octo_bench.errors import BadRecipe, UnknownLevel, UnknownName, UnsupportedEnvironment
 from octo_bench.evaluation.provenance import definition_sha256
 from octo_bench.files import sha256_json
@@ -24,6 +24,7 @@ class Collection:
         env: environment id.
         first_seed: of the first try; the rest follow.
         suite, level: the perturbation of how episodes look; "" and 0 for none.
+        disturbance: of the demonstrator, instead of the task's own.
         key: hex digest of everything that they depend on, but for their number.
     """
 
@@ -31,12 +32,15 @@ class Collection:
     first_seed: int
     suite: str
     level: int
+    disturbance: Disturbance | None
     key: str
 
     def __str__(self) -> str:
         """For people: "octo_bench/Lift-IIWA-v0 from seed 5, camera, level 2"."""
         look = f", {self.suite}, level {self.level}" if self.suite else ""
-        return f"{self.env} from seed {self.first_seed}{look}"
+        noise = self.disturbance
+        by = f", disturbed by {noise.translation:g} and {noise.rotation:g}" if noise else ""
+        return f"{self.env} from seed {self.first_seed}{look}{by}"
 
     def file(self, out: Path) -> Path:
         """Where they are kept, in a study's work folder."""
@@ -115,7 +119,8 @@ def _collection(entry: Data, number: int, file: Path) -> Collection:
             "environment": definition_sha256(declared.id),
             "first_seed": entry.first_seed,
             "look": [entry.suite, level, look],
+            "disturbance": asdict(entry.disturbance) if entry.disturbance else {},
             "versions": versions(COLLECTING),
         }
     )
-    return Collection(declared.id, entry.first_seed, entry.suite, level, key)
+    return Collection(declared.id, entry.first_seed, entry.suite, level, entry.disturbance, key)

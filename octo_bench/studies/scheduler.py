@@ -187,6 +187,7 @@ def _collect_for_recipes(collection: Collection, demos: int, out: Path, workers:
             "out": collection.file(out),
             "suite": collection.suite,
             "level": collection.level,
+            "disturbance": collection.disturbance,
             "workers": workers,
         },
         done=collection.done(demos, out),

@@ -20,6 +20,7 @@ from octo_bench.training.finetune import FinetuneSettings, finetune
 from octo_bench.training.pretrain import initial_model, pretrain_on
 
 if TYPE_CHECKING:
+    from octo_bench.definitions import Disturbance
     from octo_bench.demonstrations.dataset import Demonstrations
 
 
@@ -31,6 +32,7 @@ def collect_demonstrations(
     workers: int,
     suite: str = "",
     level: int = 1,
+    disturbance: Disturbance | None = None,
 ) -> Mapping[str, Any]:
     """Collect `count` demonstrations into `out`, or go on where that was stopped.
 
@@ -47,6 +49,7 @@ def collect_demonstrations(
         first_seed=first_seed,
         suite=suite,
         level=level,
+        disturbance=disturbance,
         workers=workers,
         progress=False,
     )

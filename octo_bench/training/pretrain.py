@@ -52,6 +52,7 @@ def pretrain(
             first_seed=entry.first_seed,
             suite=entry.suite,
             level=entry.level,
+            disturbance=entry.disturbance,
             workers=workers,
             progress=progress,
         )
@@ -65,7 +66,9 @@ def pretrain(
 def demonstration_file(folder: Path, entry: Data) -> Path:
     """Where the demonstrations of a recipe's entry lie."""
     look = f"-{entry.suite}{entry.level}" if entry.suite else ""
-    return folder / f"{entry.env.split('/')[-1]}{look}-seed{entry.first_seed}.hdf5"
+    noise = entry.disturbance
+    disturbed = f"-{noise.translation:g}-{noise.rotation:g}" if noise else ""
+    return folder / f"{entry.env.split('/')[-1]}{look}{disturbed}-seed{entry.first_seed}.hdf5"
 
 
 def pretrain_on(

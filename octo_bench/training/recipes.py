@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from octo_bench.declarations import from_table, merged, read_table
+from octo_bench.definitions import Disturbance
 from octo_bench.demonstrations.normalisation import Kind
 from octo_bench.errors import BadRecipe
 from octo_bench.models.octo import OctoConfig
@@ -22,6 +23,7 @@ class Data:
 
     `weight`: how often training draws from it, relative to the other entries. `suite` and `level`:
     a perturbation of `envs/suites/` that changes how each episode looks; none if empty.
+    `disturbance`: of the demonstrator, instead of the task's own.
     """
 
     env: str
@@ -30,6 +32,7 @@ class Data:
     weight: float = 1.0
     suite: str = ""
     level: int = 1
+    disturbance: Disturbance | None = None
 
 
 @dataclass(frozen=True)
