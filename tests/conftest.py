@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import signal
 import sys
 from collections.abc import Iterator
 
 import pytest
+
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+    # So a shell starts what it runs in the background. Programs that the tests start would inherit
+    # it, and not hear the Ctrl-C that they are tested with.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(autouse=True, scope="module")

@@ -63,7 +63,8 @@ def write_for_ever(path: Path, started: Path) -> dict[str, Any]:
 
 
 def task(name: str, folder: Path, function: Any, needs: tuple[str, ...] = (), **more: Any) -> Task:
-    options = {"cost": more.pop("cost", 1.0), "urgency": more.pop("urgency", 0)}
+    defaults = {"cost": 1.0, "urgency": 0, "kind": ""}
+    options = {key: more.pop(key, default) for key, default in defaults.items()}
     return Task(name, "phase", function, more, folder / f"{name}.json", needs=needs, **options)
 
 
@@ -88,6 +89,18 @@ def test_urgent_then_long_tasks_come_first_and_none_before_what_it_needs(tmp_pat
     summary = json.loads((tmp_path / "last.json").read_text())
     assert summary["threads"] == "1"
     assert summary["seconds"] >= 0
+
+
+def test_a_process_stays_with_a_kind_while_nothing_is_more_urgent(tmp_path: Path) -> None:
+    def noted(name: str, kind: str, urgency: int = 0) -> Task:
+        return task(
+            name, tmp_path, note, log=tmp_path / "order", text=name, kind=kind, urgency=urgency
+        )
+
+    order = [("a1", "lift"), ("b1", "stack"), ("c1", "lift"), ("d1", "stack"), ("e1", "")]
+    tasks = [noted(name, kind) for name, kind in order]
+    urgent = noted("urgent", "stack", urgency=1)
+    assert run([*tasks, urgent], 1, tmp_path) == ["urgent", "b1", "d1", "a1", "c1", "e1"]
 
 
 def test_as_many_processes_as_workers_run_at_the_same_time(tmp_path: Path) -> None:

@@ -334,7 +334,7 @@ def toy_pretraining(folder: Path) -> Pretraining:
         ),
         execute=2,
     )
-    collection = Collection("octo_bench/Follow-Toy-v0", 0, "", 0, "1" * 64)
+    collection = Collection("octo_bench/Follow-Toy-v0", 0, "", 0, None, "1" * 64)
     return Pretraining(folder / "toy.toml", recipe, (collection,), "2" * 64)
 
 

@@ -48,6 +48,8 @@ class Task:
         urgency: tasks that others wait for have a higher one.
         needs: names of tasks that must be done before.
         slots: how many of the pool's processes it stands for (it may start that many itself).
+        kind: of tasks that are as urgent, a process takes one of the kind it did last, whose
+            environments it still has.
     """
 
     name: str
@@ -59,6 +61,7 @@ class Task:
     urgency: int = 0
     needs: Collection[str] = ()
     slots: int = 1
+    kind: str = ""
 
 
 def read_summary(done: Path) -> dict[str, Any] | None:
@@ -98,9 +101,16 @@ class _Worker:
             self.process.start()
         theirs.close()
         self.task: Task | None = None
+        self._kind = ""
+
+    def choose(self, ready: Sequence[Task]) -> Task:
+        """Which of the tasks that can run, the first ones first, it had best do now."""
+        as_urgent = (task for task in ready if task.urgency == ready[0].urgency)
+        return next((task for task in as_urgent if task.kind == self._kind), ready[0])
 
     def start(self, task: Task) -> None:
         self.task = task
+        self._kind = task.kind or self._kind
         self._connection.send((task.function, dict(task.arguments), task.done))
 
     @property
@@ -162,16 +172,20 @@ def run_tasks(
         while undone:
             running = [worker.task for worker in pool if worker.task is not None]
             free = workers - sum(task.slots for task in running)
-            for task in [task for task in waiting if undone.isdisjoint(task.needs)]:
-                if min(task.slots, workers) <= free:
-                    idle = next((worker for worker in pool if worker.task is None), None)
-                    if idle is None:
-                        pool.append(idle := _Worker(log))
-                    idle.start(task)
-                    waiting.remove(task)
-                    free -= task.slots
-                    if not deaths[task.name]:
-                        on_start(task)
+            while ready := [
+                task
+                for task in waiting
+                if undone.isdisjoint(task.needs) and min(task.slots, workers) <= free
+            ]:
+                idle = next((worker for worker in pool if worker.task is None), None)
+                if idle is None:
+                    pool.append(idle := _Worker(log))
+                task = idle.choose(ready)
+                idle.start(task)
+                waiting.remove(task)
+                free -= task.slots
+                if not deaths[task.name]:
+                    on_start(task)
             if not any(worker.task for worker in pool):
                 raise RuntimeError(f"these tasks wait in a circle: {', '.join(sorted(undone))}")
             busy = {worker.news: worker for worker in pool if worker.task is not None}

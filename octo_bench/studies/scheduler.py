@@ -170,7 +170,7 @@ def _collect(study: Study, env: str, out: Path, workers: int) -> Task:
         },
         done=file.with_suffix(".json"),
         cost=pool.count,
-        urgency=2,
+        urgency=3,
         slots=workers,
     )
 
@@ -192,7 +192,7 @@ def _collect_for_recipes(collection: Collection, demos: int, out: Path, workers:
         },
         done=collection.done(demos, out),
         cost=demos,
-        urgency=4,
+        urgency=5,
         slots=workers,
     )
 
@@ -210,7 +210,7 @@ def _pre_train(name: str, pretraining: Pretraining, collecting: Sequence[Task], 
         },
         done=pretraining.done(out),
         cost=optimisation.steps,
-        urgency=3,
+        urgency=4,
         needs=tuple(dict.fromkeys(task.name for task in collecting)),
         slots=optimisation.threads,
     )
@@ -262,7 +262,9 @@ def _measure(
         },
         done=file.with_suffix(".json"),
         cost=episodes,
+        urgency=2,
         needs=needs,
+        kind=f"{cell.env}, {cell.condition.suite}, {cell.condition.level}",
     )
 
 
