@@ -1,10 +1,10 @@
 """Scaling actions and proprioception, and `statistics.json`.
 
 The environments' actions mean the same on every arm, so one scaling is shared by all: with one per
-embodiment, an arm that was never seen gets one that no answer of the network was meant for (a
-tilt of 6 degrees a step, measured). Where actions mean different things, each embodiment has its
-own, and a pooled entry is there for the others. The gripper is left alone, since it is a command
-and not a distance. Proprioception is scaled by one set of statistics.
+embodiment, an arm that was never seen gets one that no answer of the network was meant for: zero
+is then a constant tilt. Where actions mean different things, each embodiment has its own, and a
+pooled entry is there for the others. The gripper is left alone, since it is a command and not a
+distance. Proprioception is scaled by one set of statistics.
 """
 
 from __future__ import annotations
