@@ -40,7 +40,7 @@ def augment(images: Tensor, settings: Augmentation, generator: torch.Generator) 
 def _augment(
     images: np.ndarray, moves: np.ndarray, gain: np.ndarray, offset: np.ndarray, out: np.ndarray
 ) -> None:
-    """One pass over the pixels: several over a batch of floats take three times as long.
+    """One pass over the pixels, instead of several over a batch of floats.
 
     Args:
         moves: (N, 2), pixels down and right.
