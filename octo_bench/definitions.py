@@ -20,6 +20,7 @@ from octo_bench.paths import definitions_root
 
 Vector = tuple[float, float, float]
 ACTION_SIZE_PER_ARM = 7
+PROPRIO_SIZE_PER_ARM = 11
 Stage = Literal[
     "reach", "grasp", "lift", "align", "turn", "wipe", "grasp_both", "hand_over", "success"
 ]
@@ -158,6 +159,11 @@ class Environment:
         """Entries of an action: 7 an arm, and those of a mobile base."""
         arms = ACTION_SIZE_PER_ARM * len(self.embodiment.arms)
         return arms + self.embodiment.base_actions
+
+    @property
+    def proprio_size(self) -> int:
+        """Entries of an observation's proprioception, 11 an arm."""
+        return PROPRIO_SIZE_PER_ARM * len(self.embodiment.arms)
 
 
 @cache

@@ -17,6 +17,7 @@ from transformers import T5Config as T5Sizes
 from transformers import T5ForConditionalGeneration
 
 from octo_bench.checkpoints.folder import Actions, write_policy
+from octo_bench.definitions import PROPRIO_SIZE_PER_ARM
 from octo_bench.demonstrations.dataset import Demonstrations, Episode
 from octo_bench.demonstrations.normalisation import Statistics
 from octo_bench.demonstrations.windows import statistics_of
@@ -83,7 +84,7 @@ def toy_demonstrations(
         images = rng.integers(0, 40, (length, SIZE, SIZE, 3), dtype=np.uint8)
         images[:, square[0] : square[0] + 4, square[1] : square[1] + 4] = 255
         arm = rng.uniform(0, SIZE, (length, 2))
-        proprio = np.zeros((length, 10), np.float32)
+        proprio = np.zeros((length, PROPRIO_SIZE_PER_ARM), np.float32)
         proprio[:, :2] = arm / SIZE
         actions = np.zeros((length, 7), np.float32)
         actions[:, :2] = np.clip((square - arm) / SIZE, -1, 1)

@@ -58,7 +58,7 @@ def test_the_file_has_robomimics_layout(collected: Path) -> None:
             assert demo["actions"].shape == (steps, 7)
             assert demo["states"].shape[0] == steps
             assert demo["obs/image_primary"].shape == (steps, 96, 96, 3)
-            assert demo["obs/proprio"].shape == (steps, 10)
+            assert demo["obs/proprio"].shape == (steps, 11)
 
 
 def test_what_was_executed_differs_from_the_clean_action(collected: Path) -> None:
@@ -174,6 +174,14 @@ def test_a_file_of_something_else_is_refused(collected: Path, tmp_path: Path) ->
         read_demonstrations(cut)
     with pytest.raises(BadDemonstrations, match="3 demonstrations, 9 were asked for"):
         read_demonstrations(collected, 9)
+    old = tmp_path / "old.hdf5"
+    old.write_bytes(collected.read_bytes())
+    with h5py.File(old, "r+") as file:
+        entries = file["data/demo_0/obs/proprio"][:, :10]
+        del file["data/demo_0/obs/proprio"]
+        file["data/demo_0/obs/proprio"] = entries
+    with pytest.raises(BadDemonstrations, match="has 10 entries of proprioception, 11 an arm"):
+        read_demonstrations(old)
     with pytest.raises(UnknownName, match="Lift-Panda"):
         collect("Lift-Panada", 1, tmp_path / "never.hdf5", progress=False)
     assert not (tmp_path / "never.hdf5").exists()

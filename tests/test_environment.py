@@ -15,7 +15,7 @@ from gymnasium.utils.env_checker import check_env
 import octo_bench  # noqa: F401  (registers the environments)
 from octo_bench.definitions import environment, environments
 from octo_bench.errors import UnknownName
-from octo_bench.simulation.environment import OctoBenchEnvironment
+from octo_bench.simulation.environment import CLOSING_STEPS, OctoBenchEnvironment
 
 STACK = "octo_bench/Stack-Panda-v0"
 ARMS = ("Panda", "IIWA", "Kinova3", "XArm7")
@@ -45,7 +45,7 @@ def test_gymnasium_accepts_the_environment_without_a_warning() -> None:
 def test_make_vec_steps_several_environments() -> None:
     envs = gymnasium.make_vec("octo_bench/Lift-Panda-v0", num_envs=2, images=False)
     observations, _ = envs.reset(seed=3)
-    assert observations["proprio"].shape == (2, 10)
+    assert observations["proprio"].shape == (2, 11)
     envs.step(envs.action_space.sample())
     envs.close()
 
@@ -59,6 +59,19 @@ def test_observations_have_the_declared_layout(stack: OctoBenchEnvironment) -> N
     rotation = observation["proprio"][3:9].reshape(2, 3)
     np.testing.assert_allclose(rotation @ rotation.T, np.eye(2), atol=1e-5)
     assert 0 <= observation["proprio"][9] <= 1
+
+
+def test_the_commanded_closing_follows_the_commands_and_not_the_gripper() -> None:
+    """The same commands give the same entry on arms whose grippers differ."""
+    commands = [0.0, *[1.0] * 14, *[-0.3] * 3]
+    expected = np.clip([0, 0, *range(1, 15), 11, 10, 9], 0, CLOSING_STEPS) / CLOSING_STEPS
+    for arm in ("Panda", "Jaco"):
+        env = OctoBenchEnvironment(f"Lift-{arm}", images=False)
+        seen = [env.reset(seed=0)[0]["proprio"]]
+        seen += [env.step(np.array([0] * 6 + [command]))[0]["proprio"] for command in commands]
+        np.testing.assert_allclose(np.array(seen)[:, 10], expected, atol=1e-6)
+        assert env.reset(seed=1)[0]["proprio"][10] == 0
+        env.close()
 
 
 def test_a_seed_determines_the_episode_in_a_fresh_process(stack: OctoBenchEnvironment) -> None:

@@ -35,7 +35,7 @@ def observations(seed: int = 0) -> dict[str, np.ndarray]:
     return {
         "image_primary": images[0],
         "image_wrist": images[1],
-        "proprio": rng.normal(size=(BATCH, 2, 10)).astype(np.float32),
+        "proprio": rng.normal(size=(BATCH, 2, 11)).astype(np.float32),
         "timestep_pad_mask": np.ones((BATCH, 2), bool),
     }
 

@@ -54,7 +54,7 @@ def chunk_of(folder: Path, embodiment: str = "New") -> np.ndarray:
     seen = {
         "image_primary": rng.integers(0, 256, (2, 2, 24, 24, 3), dtype=np.uint8),
         "image_wrist": rng.integers(0, 256, (2, 2, 24, 24, 3), dtype=np.uint8),
-        "proprio": rng.normal(size=(2, 2, 10)).astype(np.float32),
+        "proprio": rng.normal(size=(2, 2, 11)).astype(np.float32),
         "timestep_pad_mask": np.ones((2, 2), bool),
     }
     noise = rng.standard_normal((2, *agent.noise_shape), dtype=np.float32)

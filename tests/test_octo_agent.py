@@ -16,9 +16,12 @@ from safetensors.torch import load_file, save_file
 from synthetic import SIZE, tiny_config, toy_demonstrations, write_tokenizer
 
 from octo_bench.agents.inference import DEFAULT, Inference
+from octo_bench.agents.loading import load_agent
 from octo_bench.agents.octo import OctoAgent
 from octo_bench.agents.protocol import TaskInput
 from octo_bench.checkpoints.folder import find_policy, read_policy, write_policy
+from octo_bench.definitions import environment
+from octo_bench.demonstrations.normalisation import Affine
 from octo_bench.demonstrations.windows import statistics_of
 from octo_bench.errors import BadCheckpoint, UnknownName
 from octo_bench.models.language import LanguageConfig
@@ -39,13 +42,23 @@ def load(folder: Path, inference: Inference = DEFAULT, embodiment: str | None = 
     return OctoAgent(read_policy(folder), inference, embodiment)
 
 
+def test_a_policy_of_another_proprioception_is_refused(tmp_path: Path) -> None:
+    folder = policy(tmp_path / "policy")
+    read = read_policy(folder)
+    shorter = Affine(read.statistics.proprio.offset[:10], read.statistics.proprio.scale[:10])
+    statistics = replace(read.statistics, proprio=shorter)
+    write_policy(folder, read.model, 2, statistics, "# card\n")
+    with pytest.raises(BadCheckpoint, match="'proprio' has 10 entries, observations have 11"):
+        load_agent(str(folder), environment("Lift-Panda"))
+
+
 def query(agent: OctoAgent, seed: int = 0) -> tuple[dict, list[TaskInput], np.ndarray]:
     rng = np.random.default_rng(seed)
     shape = (BATCH, agent.window, SIZE, SIZE, 3)
     observations = {
         "image_primary": rng.integers(0, 256, shape, dtype=np.uint8),
         "image_wrist": rng.integers(0, 256, shape, dtype=np.uint8),
-        "proprio": rng.normal(size=(BATCH, agent.window, 10)).astype(np.float32),
+        "proprio": rng.normal(size=(BATCH, agent.window, 11)).astype(np.float32),
         "timestep_pad_mask": np.ones((BATCH, agent.window), bool),
     }
     goal = rng.integers(0, 256, (SIZE, SIZE, 3), dtype=np.uint8)

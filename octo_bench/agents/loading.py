@@ -24,14 +24,20 @@ def load_agent(policy: str, declared: Environment, inference: Inference = DEFAUL
 
     Raises:
         UnknownName: when nothing goes by that name.
-        BadCheckpoint: for a policy folder that cannot be used.
+        BadCheckpoint: for a policy folder that cannot be used, or whose policy reads another
+            proprioception.
         BadInference: for options that the policy does not have.
         MissingDependency: when the network is to be compiled and there is no compiler.
         UnsupportedEnvironment: for a policy of another action size.
     """
     if policy in BASELINES:
         return _baseline(policy, declared, inference)
-    from octo_bench.checkpoints.folder import find_policy, read_config, read_policy
+    from octo_bench.checkpoints.folder import (
+        find_policy,
+        read_config,
+        read_policy,
+        require_proprio,
+    )
 
     folder = find_policy(policy)
     config = read_config(folder)
@@ -47,12 +53,14 @@ def load_agent(policy: str, declared: Environment, inference: Inference = DEFAUL
         from octo_bench.agents.octo_1_5 import Octo15Agent as PolicyAgent
     else:
         from octo_bench.agents.octo import OctoAgent as PolicyAgent
-    agent = PolicyAgent(read_policy(folder), inference, declared.embodiment.name)
+    read = read_policy(folder)
+    agent = PolicyAgent(read, inference, declared.embodiment.name)
     if agent.action_size != declared.action_size:
         raise UnsupportedEnvironment(
             f"{policy} acts with {agent.action_size} entries and {declared.id} takes "
             f"{declared.action_size}; choose an environment with as many (see `octo-bench envs`)"
         )
+    require_proprio(read, declared.proprio_size)
     return with_execution(agent, inference)
 
 

@@ -169,6 +169,24 @@ def read_policy(folder: Path) -> Policy:
     return Policy(folder, config, statistics, model.eval())
 
 
+def require_proprio(policy: Policy, entries: int) -> None:
+    """Check that the policy reads the proprioception there is.
+
+    Args:
+        entries: of `proprio`, as observations or demonstrations have it.
+
+    Raises:
+        BadCheckpoint: for a policy that reads another number of entries.
+    """
+    own = len(policy.statistics.proprio.offset)
+    if policy.config.model.proprio_entries and own != entries:
+        raise BadCheckpoint(
+            policy.folder / STATISTICS,
+            f"'proprio' has {own} entries, observations have {entries}",
+            "train it on demonstrations of this version: `octo-bench pretrain`",
+        )
+
+
 def build_model(config: ModelConfig) -> Octo | Octo15:
     """The network that a configuration describes, randomly initialised."""
     return Octo15(config) if isinstance(config, Octo15Config) else Octo(config)

@@ -15,6 +15,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
+from octo_bench.definitions import PROPRIO_SIZE_PER_ARM
 from octo_bench.errors import BadDemonstrations
 from octo_bench.files import atomic_path, sha256_file
 
@@ -83,6 +84,7 @@ def read_demonstrations(
             chosen = [names[index] for index in order[:demos]]
             data = file["data"]
             sha256 = sha256_file(path)
+            _check_proprio(path, data[chosen[0]]["obs/proprio"].shape[1])
             views = _mapped_frames(path, sha256, file) if mapped else {}
             return Demonstrations(
                 env_id=str(data.attrs["env_id"]),
@@ -101,6 +103,15 @@ def read_demonstrations(
         raise BadDemonstrations(
             path, "is no readable HDF5 file, or was cut off", "collect it with `octo-bench collect`"
         ) from broken
+
+
+def _check_proprio(path: Path, entries: int) -> None:
+    if entries % PROPRIO_SIZE_PER_ARM:
+        raise BadDemonstrations(
+            path,
+            f"has {entries} entries of proprioception, {PROPRIO_SIZE_PER_ARM} an arm are read",
+            "it is of an earlier version; collect it again with `octo-bench collect`",
+        )
 
 
 def demo_names(file: h5py.File) -> list[str]:

@@ -39,7 +39,7 @@ class OctoConfig:
     chunk: int = 4
     action_size: int = 7
     image_size: int = 96
-    proprio: tuple[int, ...] = tuple(range(10))
+    proprio: tuple[int, ...] = tuple(range(11))
     shared_encoder: bool = True
     head: Literal["diffusion", "categorical"] = "diffusion"
     vision: VisionConfig = field(default_factory=VisionConfig)

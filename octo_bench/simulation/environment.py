@@ -8,7 +8,7 @@ import gymnasium
 import numpy as np
 from gymnasium import spaces
 
-from octo_bench.definitions import environment
+from octo_bench.definitions import ACTION_SIZE_PER_ARM, environment
 from octo_bench.errors import UnknownName
 from octo_bench.simulation.cameras import CameraPose, placed
 from octo_bench.simulation.initial_states import environment_seed, initial_scene
@@ -19,8 +19,9 @@ from octo_bench.simulation.world import CONTROL_FREQUENCY, Control, World
 from octo_bench.suites import find_level
 
 IMAGE_SIZE = 96
-PROPRIO_SIZE = 10
-"""Entries of `proprio` for each arm."""
+CLOSING_STEPS = 12
+"""Control steps in which the commanded closing in `proprio` goes from open to closed: as long as
+the demonstrators close at most, whatever the gripper."""
 _WRIST_VIEWS = ("image_wrist", "image_wrist_2")
 _FILM_SIZE = 256
 _FARTHEST = 3.0
@@ -30,10 +31,13 @@ class OctoBenchEnvironment(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
     """A task on an arm.
 
     Observations: `image_primary` (front view) and `image_wrist`, (size, size, 3) uint8, from
-    cameras that are the same on every arm; `proprio` (10 an arm,) float32: tool position in the
+    cameras that are the same on every arm; `proprio` (11 an arm,) float32: tool position in the
     workspace frame (3, metres), tool orientation as the first two columns of its rotation matrix
     (6; Zhou et al., "On the Continuity of Rotation Representations", 2019), gripper opening
-    (1, 0 closed to 1 open). With two arms, `image_wrist_2` is from the second one's wrist.
+    (1, 0 closed to 1 open), and the commanded closing (1, from 0 to 1): how far a gripper without
+    anything in it would have closed on the commands so far if it took `CLOSING_STEPS`. The last
+    says the same on every arm, where the opening depends on the gripper and on what it holds.
+    With two arms, `image_wrist_2` is from the second one's wrist.
 
     Actions (7 an arm,) float32 in [-1, 1]: change of position (1 is 5 cm), change of orientation
     as a rotation vector (1 is 0.5 rad), both along the world's axes, and the gripper (+1 closes).
@@ -93,10 +97,12 @@ class OctoBenchEnvironment(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
         self._stages: StageTracker | None = None
 
         arms = len(self.world.declared.embodiment.arms)
+        self._closing = np.zeros(arms)
+        self._gripper_entries = ACTION_SIZE_PER_ARM * np.arange(1, arms + 1) - 1
         image = spaces.Box(0, 255, (image_size, image_size, 3), np.uint8)
         proprio = spaces.Box(
-            np.array(([-_FARTHEST] * 3 + [-1.0] * 6 + [0.0]) * arms, np.float32),
-            np.array(([_FARTHEST] * 3 + [1.0] * 6 + [1.0]) * arms, np.float32),
+            np.array(([-_FARTHEST] * 3 + [-1.0] * 6 + [0.0] * 2) * arms, np.float32),
+            np.array(([_FARTHEST] * 3 + [1.0] * 6 + [1.0] * 2) * arms, np.float32),
         )
         self._views = ("image_primary", *_WRIST_VIEWS[:arms])
         seen = dict.fromkeys(self._views, image) if images else {}
@@ -130,6 +136,7 @@ class OctoBenchEnvironment(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
             for renderer in self._renderers():
                 renderer.wear(self._variation.look)
         self._steps = 0
+        self._closing[:] = 0.0
         self._stages = StageTracker(self.world)
         return self._observation(), self._info(succeeded=False)
 
@@ -143,8 +150,10 @@ class OctoBenchEnvironment(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
             observe: if not, the observation is empty and nothing is drawn: most of a step's time,
                 wasted inside a chunk of actions whose policy does not look before its end.
         """
-        self.world.step(np.clip(np.asarray(action, np.float64), -1.0, 1.0))
+        action = np.clip(np.asarray(action, np.float64), -1.0, 1.0)
+        self.world.step(action)
         self._steps += 1
+        self._closing = closing_after(self._closing, action[self._gripper_entries])
         succeeded = self.world.succeeded()
         self._stages.update(succeeded)
         truncated = self._steps >= self.world.declared.task.horizon and not succeeded
@@ -187,7 +196,7 @@ class OctoBenchEnvironment(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
             [
                 (tool.position - self.world.workspace).clip(-_FARTHEST, _FARTHEST),
                 tool.rotation[:, :2].T.ravel().clip(-1.0, 1.0),
-                [self.world.opening(arm)],
+                [self.world.opening(arm), self._closing[arm]],
             ]
         ).astype(np.float32)
 
@@ -207,3 +216,13 @@ class OctoBenchEnvironment(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
     def _wrist(self, arm: int) -> CameraPose:
         tool = self.world.tool(arm)
         return placed(self._variation.wrist_camera, tool.position, tool.rotation)
+
+
+def closing_after(closing: np.ndarray, command: np.ndarray) -> np.ndarray:
+    """The commanded closing of `proprio` one control step on, 0 open to 1 closed, for each arm.
+
+    Args:
+        closing: before the step.
+        command: the gripper's entry of the action; only its sign counts, as for the grippers.
+    """
+    return np.clip(closing + np.sign(command) / CLOSING_STEPS, 0.0, 1.0)

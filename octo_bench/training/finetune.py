@@ -19,6 +19,7 @@ from octo_bench.checkpoints.folder import (
     describe,
     find_policy,
     read_policy,
+    require_proprio,
     stored_tensors,
     write_policy,
 )
@@ -162,6 +163,8 @@ def _statistics(
         return own
     if settings.proprio and not start.config.model.proprio_entries:
         of_policy = replace(of_policy, proprio=own.proprio)
+    else:
+        require_proprio(start, demonstrations.episodes[0].proprio.shape[1])
     if settings.normalisation == "recompute":
         return of_policy.with_actions(name, own.actions_of(name))
     return of_policy.with_actions(name, of_policy.actions_of(name))
