@@ -114,7 +114,7 @@ def test_a_new_arm_gets_a_new_tokenizer_and_head(start: Path, tmp_path: Path, mo
     assert all(f"`{name}`" in card for name in new)
     policy = read_policy(tmp_path / "out")
     assert policy.config.model.head == "l1"
-    assert policy.config.model.proprio.entries == tuple(range(10))
+    assert policy.config.model.proprio.entries == tuple(range(11))
     assert chunk_of(tmp_path / "out").shape == (2, 4, 7)
 
 

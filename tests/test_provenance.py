@@ -23,7 +23,6 @@ from octo_bench.evaluation.records import (
     read_records,
     write_records,
 )
-from octo_bench.paths import results_root
 
 LIFT, STACK = "octo_bench/Lift-Panda-v0", "octo_bench/Stack-Panda-v0"
 
@@ -107,8 +106,6 @@ def test_files_of_before_have_none(path: Path) -> None:
     pyarrow.parquet.write_table(older, path)
     again = read_records(path)[0]
     assert (again.trajectory_sha256, again.attempts, again.policy_fault) == ("", 1, "")
-    shipped = results_root() / "quick" / "episodes.parquet"
-    assert len(read_records(shipped)) == 250
 
 
 def test_reading_gives_what_was_written(path: Path) -> None:

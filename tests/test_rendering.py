@@ -103,5 +103,5 @@ def test_two_arms_have_two_wrist_cameras() -> None:
     with closing(OctoBenchEnvironment("TwoArmLift-TwoPandas")) as env:
         observation, _ = env.reset(seed=0)
         assert env.observation_space.contains(observation)
-    assert observation["proprio"].shape == (20,)
+    assert observation["proprio"].shape == (22,)
     assert (observation["image_wrist"] != observation["image_wrist_2"]).any()

@@ -179,7 +179,7 @@ def test_a_row_of_the_shipped_policy_depends_on_itself_alone() -> None:
     observations = {
         "image_primary": generator.integers(0, 256, (*shape, 96, 96, 3), np.uint8),
         "image_wrist": generator.integers(0, 256, (*shape, 96, 96, 3), np.uint8),
-        "proprio": generator.standard_normal((*shape, 10)).astype(np.float32),
+        "proprio": generator.standard_normal((*shape, 11)).astype(np.float32),
         "timestep_pad_mask": np.ones(shape, bool),
     }
     noise = generator.standard_normal((SLOTS, *agent.noise_shape)).astype(np.float32)
