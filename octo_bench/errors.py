@@ -43,6 +43,17 @@ class BadFile(OctoBenchError):
         return f"{path}: {problem}; {mend}"
 
 
+class IdleOption(OctoBenchError):
+    """An option that was given where it says nothing."""
+
+    def __init__(self, option: str, where: str) -> None:
+        super().__init__(option, where)
+
+    def __str__(self) -> str:
+        option, where = self.args
+        return f"{option} says nothing {where}"
+
+
 class BadDefinition(BadFile):
     """An embodiment, task or suite file under `envs/`."""
 

@@ -1,4 +1,4 @@
-"""Writing files whole or not at all, and hashing them."""
+"""Whether files can be written, writing them whole or not at all, and hashing them."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import errno
 import hashlib
 import json
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,62 @@ def explain_full_disk(path: Path) -> Iterator[None]:
         if full:
             raise BadFile(path, "no space left to write it", "free some disk space") from error
         raise
+
+
+def require_writable(path: Path, *suffixes: str) -> None:
+    """Refuse a path that no file could be written to, before the work that it is for.
+
+    Args:
+        path: of a file that may be there. Nothing is made, nor the folders above it.
+        suffixes: those that it may have; any if none.
+
+    Raises:
+        BadFile: for another suffix, something that is no file, or a folder that cannot be made or
+            written to.
+    """
+    if suffixes and path.suffix not in suffixes:
+        raise BadFile(path, f"does not end in {' or '.join(suffixes)}", "rename it")
+    if path.exists() and not path.is_file():
+        what = "is a folder" if path.is_dir() else "is no ordinary file"
+        raise BadFile(path, what, "name a file to write")
+    _require_room(path.parent, path)
+
+
+def require_writable_folder(folder: Path) -> None:
+    """Refuse a folder that cannot be made, or that no file could be written in.
+
+    Raises:
+        BadFile: for such a folder, or when there is something else.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise BadFile(folder, "is no folder", "name a folder to write to")
+    _require_room(folder, folder)
+
+
+def require_own_page(page: Path, title: str) -> None:
+    """Check that writing a page would not overwrite someone else's.
+
+    Args:
+        page: the page to write.
+        title: what each page of its kind starts with.
+
+    Raises:
+        BadFile: when another page is there, or something that is no file.
+    """
+    require_writable(page)
+    if page.exists() and not page.read_text(encoding="utf-8", errors="replace").startswith(title):
+        raise BadFile(page, "is there and another page", "write to a folder of its own")
+
+
+def _require_room(folder: Path, wanted: Path) -> None:
+    """Try the nearest folder that is there: permissions alone do not tell, as of /proc for root."""
+    there = next(each for each in (folder, *folder.parents) if os.path.lexists(each))
+    try:
+        with explain_full_disk(wanted), tempfile.TemporaryFile(dir=there):
+            pass
+    except OSError as error:
+        problem = f"nothing can be written in {there} ({error.strerror})"
+        raise BadFile(wanted, problem, "name another place") from error
 
 
 @contextmanager

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from octo_bench.cli import run
+from octo_bench.cli.exits import BROKEN
 from octo_bench.paths import results_root
 
 
@@ -66,6 +67,140 @@ def test_wrong_usage_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert "POLICY" in mistake(capsys, "evaluate")
 
 
+def test_an_error_of_octo_bench_itself_is_not_taken_for_an_answer() -> None:
+    program = (
+        "import sys; from octo_bench import cli\n"
+        "@cli.app.command()\n"
+        "def broken(): raise RuntimeError('a bug')\n"
+        "sys.exit(cli.run(['broken']))"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert result.returncode == BROKEN
+    assert result.stderr.startswith("Traceback")
+    assert result.stderr.endswith("RuntimeError: a bug\n")
+
+
+def test_a_pipe_that_nobody_reads_is_not_taken_for_an_answer() -> None:
+    program = "from octo_bench.cli import main; main()"
+    command = [sys.executable, "-c", program, "envs", "--json"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as started:
+        started.stdout.close()
+        assert started.wait() == BROKEN
+
+
+EVALUATE = ("evaluate", "random", "Lift-Panda", "--episodes", "1")
+WATCH = ("watch", "random", "Lift-Panda")
+REGRESS = ("regress", "random", "--baseline", "absent.parquet")
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        (*EVALUATE, "--out"),
+        (*WATCH, "--out"),
+        (*REGRESS, "--out"),
+        (*REGRESS, "--junit"),
+        ("compare", "absent.parquet", "absent.parquet", "--out"),
+        ("replay", "quick", "3", "--out"),
+        ("envs", "--render"),
+        ("speed", "--simulation", "--out"),
+        ("demonstrators", "--out"),
+        ("report", "quick", "--no-films", "--out"),
+    ],
+    ids=" ".join,
+)
+def test_a_place_for_no_file_is_one_line_before_any_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
+    names = {"watch": "a.png", "demonstrators": "a.csv", "report": "a.html", "replay": "a.mp4"}
+    name = names.get(command[0], "a.parquet")
+    folder, file = tmp_path / name, tmp_path / "file"
+    folder.mkdir()
+    file.touch()
+    assert f"{folder}: is a folder" in mistake(capsys, *command, str(folder))
+    assert f"in {file} (Not a directory)" in mistake(capsys, *command, str(file / name))
+    assert "written in /proc (" in mistake(capsys, *command, f"/proc/nowhere/{name}")
+    assert sorted(tmp_path.iterdir()) == sorted([folder, file])
+    assert not list(folder.iterdir())
+
+
+@pytest.mark.parametrize(
+    "command",
+    [(*REGRESS, "--films"), ("reproduce", "quick", "--out"), ("freeze", "Lift-Panda", "--out")],
+    ids=" ".join,
+)
+def test_a_place_for_no_folder_is_one_line_before_any_work(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
+) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    assert f"{file}: is no folder" in mistake(capsys, *command, str(file))
+    assert "written in /proc (" in mistake(capsys, *command, "/proc/nowhere")
+
+
+@pytest.mark.parametrize(
+    ("command", "suffix"),
+    [
+        ((*EVALUATE, "--out"), ".parquet"),
+        ((*REGRESS, "--out"), ".parquet"),
+        ((*WATCH, "--out"), ".mp4"),
+        (("demonstrators", "--out"), ".csv"),
+    ],
+)
+def test_a_file_of_another_kind_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], command: tuple[str, ...], suffix: str
+) -> None:
+    out = tmp_path / "episodes.txt"
+    line = mistake(capsys, *command, str(out))
+    assert line.startswith(f"error: {out}: ")
+    assert suffix in line
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("command", "said"),
+    [
+        ((*EVALUATE, "--out", "a.parquet", "--level", "9"), "--level says nothing without --suite"),
+        ((*WATCH, "--out", "a.png", "--level", "1"), "--level says nothing without --suite"),
+        (("verify", "--determinism", "--level", "2"), "--level says nothing without --suite"),
+        (("verify", "--policy", "nosuch"), "--policy says nothing without --determinism"),
+        (("verify", "--episodes", "3"), "--episodes says nothing without --determinism"),
+        (("verify", "a.hdf5", "--env", "X"), "--env says nothing without --determinism"),
+        (("verify", "a.hdf5", "--determinism"), "--determinism says nothing with files to replay"),
+        (("envs", "--beside-stock"), "--beside-stock says nothing without --render"),
+        ((*REGRESS, "--baseline-policy", "x"), "--baseline-policy says nothing without --films"),
+        ((*REGRESS, "--golden-only", "--films", "x"), "--films says nothing with --golden-only"),
+        ((*REGRESS, "--write-golden", "--out", "x"), "--out says nothing with --write-golden"),
+        (("speed", "octo-tiny", "--steps", "3"), "--steps says nothing without --simulation"),
+        (("speed", "--simulation", "--threads", "1"), "--threads says nothing with --simulation"),
+        (
+            ("reproduce", "quick", "--sample-seed", "0"),
+            "--sample-seed says nothing without --sample",
+        ),
+    ],
+)
+def test_an_option_that_says_nothing_is_one_line(
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    command: tuple[str, ...],
+    said: str,
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert mistake(capsys, *command) == f"error: {said}\n"
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("command", "default"), [("speed", "30, simulation 5"), ("replay", "EPISODE.mp4")]
+)
+def test_defaults_are_in_the_help(
+    capsys: pytest.CaptureFixture[str], command: str, default: str
+) -> None:
+    assert run([command, "--help"]) == 0
+    assert f"[default: ({default})]" in capsys.readouterr().out
+
+
 def test_an_unknown_environment_is_answered_with_the_nearest(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -92,6 +227,15 @@ def test_an_unknown_study_is_answered_with_the_nearest(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     assert "unknown study 'quik'; did you mean quick" in mistake(capsys, "reproduce", "quik")
+
+
+def test_a_path_without_a_study_is_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    absent = tmp_path / "study.toml"
+    for command in ("reproduce", "report"):
+        assert f"error: {absent}: no such file" in mistake(capsys, command, str(absent))
+        assert f"error: {tmp_path}: has no study.toml" in mistake(capsys, command, str(tmp_path))
 
 
 def test_a_study_with_a_wrong_key_is_one_line(

@@ -453,7 +453,7 @@ def test_mistakes_are_told_in_one_line(page: Path, tmp_path: Path, capsys) -> No
     study = page.parent
     for arguments, said in (
         (["no-such-study"], "unknown study 'no-such-study'; known: "),
-        ([str(tmp_path)], "unknown study"),
+        ([str(tmp_path)], "has no study.toml"),
         ([str(study), "--from", str(tmp_path)], "the study has no records yet; make them with"),
         ([str(study), "--out", "page.pdf"], "page.pdf: is no page; name it .html"),
     ):

@@ -36,6 +36,19 @@ def test_calibrate_writes_the_same_page_again(
     assert data["operations"][0]["scenario"]["baseline"] == 0.95
 
 
+def test_someone_elses_page_is_left_alone(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    page = tmp_path / "README.md"
+    page.write_text("# Mine\n")
+    assert run(["calibrate", "--out", str(tmp_path)]) == 2
+    assert capsys.readouterr().err == (
+        f"error: {page}: is there and another page; write to a folder of its own\n"
+    )
+    assert page.read_text() == "# Mine\n"
+    assert list(tmp_path.iterdir()) == [page]
+
+
 def test_the_committed_calibration_keeps_the_promises() -> None:
     path = Path(__file__).parents[1] / "results" / "calibration" / "calibration.json"
     data = json.loads(path.read_text(encoding="utf-8"))

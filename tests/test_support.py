@@ -9,9 +9,10 @@ import pytest
 from octo_bench.cli import run
 from octo_bench.definitions import environment, environments
 from octo_bench.demonstrations.survey import survey
-from octo_bench.errors import BadRecords
+from octo_bench.errors import BadFile, BadRecords
+from octo_bench.files import require_own_page
 from octo_bench.paths import demonstrators_table
-from octo_bench.reports.demonstrators import write_demonstrators
+from octo_bench.reports.demonstrators import PAGE, TITLE, write_demonstrators
 from octo_bench.support import (
     REQUIRED_SUCCESS,
     Demonstrated,
@@ -35,6 +36,24 @@ def test_a_survey_measures_and_goes_on_with_the_table(tmp_path: Path) -> None:
     lift = rows[LIFT]
     assert (lift.seeds, lift.successes, lift.stock_successes) == (2, 2, 2)
     assert 10 < lift.mean_steps < environment(LIFT).task.horizon
+
+
+def test_a_page_beside_a_table_of_ones_own_is_left_alone(tmp_path: Path) -> None:
+    table, page = tmp_path / "my.csv", tmp_path / "README.md"
+    page.write_text("# Mine\n")
+    options = ["--env", "Lift-Panda", "--seeds", "1", "--workers", "1", "--out", str(table)]
+    assert run(["demonstrators", *options]) == 0
+    assert list(read_demonstrated(table)) == [LIFT]
+    assert page.read_text() == "# Mine\n"
+
+
+def test_the_committed_page_is_known_as_our_own(tmp_path: Path) -> None:
+    committed = demonstrators_table().with_name(PAGE)
+    require_own_page(committed, TITLE)
+    foreign = tmp_path / PAGE
+    foreign.write_text("# Mine\n")
+    with pytest.raises(BadFile, match="is there and another page"):
+        require_own_page(foreign, TITLE)
 
 
 def test_a_pair_is_supported_from_nine_in_ten(tmp_path: Path) -> None:

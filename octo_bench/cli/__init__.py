@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import errno
 import sys
+import traceback
 from collections.abc import Sequence
 
 import typer
 
 from octo_bench.cli import comparison, environments, evaluation, policies, studies
-from octo_bench.cli.exits import INTERRUPTED
+from octo_bench.cli.exits import BROKEN, INTERRUPTED
 from octo_bench.errors import OctoBenchError
 
 app = typer.Typer(
     help="How well does an Octo policy do on a robot it has not seen, with 0 to 200 "
     "demonstrations? Measured in simulation, on two CPU cores.",
+    epilog="Exit codes: 0 fine, 1 the answer is no, 2 wrong usage or bad input, 3 it cannot be "
+    "told yet, 4 too many infrastructure errors, 70 an error of octo-bench itself, 130 interrupted",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -51,17 +54,26 @@ def main() -> None:
 
 
 def run(arguments: Sequence[str]) -> int:
-    """Run the command line; returns the exit code. The user's mistake is one line on stderr."""
+    """Run the command line; returns the exit code.
+
+    The user's mistake is one line on stderr, an error of octo-bench itself a traceback.
+    """
     try:
         code = app(args=list(arguments), standalone_mode=False)
     except OctoBenchError as error:
         return _fail(str(error), error.exit_code)
     except typer.exceptions.TyperException as error:
         return _fail(error.format_message(), error.exit_code)
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
-            raise
-        return _fail(f"{error.filename or 'writing'}: no space left; free some disk space", 2)
+    except SystemExit as ended:
+        # With this Typer ends, code 1, where nobody reads the output any more.
+        if isinstance(ended.__context__, BrokenPipeError):
+            return BROKEN
+        raise
+    except Exception as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return _fail(f"{error.filename or 'writing'}: no space left; free some disk space", 2)
+        traceback.print_exc()
+        return BROKEN
     if code == INTERRUPTED:
         print("interrupted", file=sys.stderr)
     return code or 0

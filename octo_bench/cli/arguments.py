@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from octo_bench.agents.inference import TaskMode
+from octo_bench.errors import IdleOption
 
 CORES = os.cpu_count() or 1
 
@@ -22,7 +23,7 @@ Policy = Annotated[
 SuiteName = Annotated[
     str, typer.Option(metavar="SUITE", help="A perturbation, a name under envs/suites/.")
 ]
-SuiteLevel = Annotated[int, typer.Option(help="How much of it, from 1.")]
+SuiteLevel = Annotated[int, typer.Option(help="With --suite: how much of it, from 1.")]
 Workers = Annotated[int, typer.Option(min=1, help="Processes to work in, one a core at best.")]
 EnvIds = Annotated[
     list[str] | None,
@@ -64,3 +65,20 @@ Task = Annotated[
         help="What the policy is told. A goal image shows what the demonstrator came to.",
     ),
 ]
+
+
+def refuse_idle(context: typer.Context, *names: str, where: str) -> None:
+    """Refuse options that were given where they say nothing.
+
+    Args:
+        context: the command's.
+        names: of the parameters that the options set.
+        where: the reason, as "without --suite".
+
+    Raises:
+        IdleOption: for the first of them that is on the command line.
+    """
+    for name in names:
+        source = context.get_parameter_source(name)
+        if source is not None and source.name == "COMMANDLINE":
+            raise IdleOption(f"--{name.replace('_', '-')}", where)

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from octo_bench.cli.arguments import CORES, AsJson, EnvIds, Policy, Workers
+from octo_bench.cli.arguments import CORES, AsJson, EnvIds, Policy, Workers, refuse_idle
 from octo_bench.cli.exits import FAILED, UNDECIDED, require_few_errors
 from octo_bench.cli.printing import print_rows
 from octo_bench.errors import OctoBenchError
@@ -101,10 +101,12 @@ def compare(
     choose with --where-a and --where-b.
     """
     from octo_bench.evaluation.comparison import compare as compare_episodes
-    from octo_bench.files import write_text
+    from octo_bench.files import require_writable, write_text
     from octo_bench.reports.comparison import as_json as comparison_json
     from octo_bench.reports.comparison import text
 
+    if out is not None:
+        require_writable(out)
     first = _episodes([a], env, where_a)
     second = _episodes([b], env, where_b)
     comparison = compare_episodes(first, second, allow or ())
@@ -121,6 +123,7 @@ def compare(
 
 
 def regress(
+    context: typer.Context,
     policy: Policy,
     baseline: Baseline,
     env: EnvIds = None,
@@ -171,7 +174,7 @@ def regress(
         typer.Option(
             metavar="POLICY",
             rich_help_panel=_KEPT,
-            help="The baseline itself, to film it beside the new one.",
+            help="With --films: the baseline itself, to film it beside the new one.",
         ),
     ] = None,
     allow: Allow = None,
@@ -182,7 +185,8 @@ def regress(
 
     It is rolled out on the initial states of the baseline's episodes until the answer is known.
     Exits with 0 for no worse, 1 for worse, 3 if the budget did not suffice to tell, 4 if too many
-    episodes ended in an infrastructure error. A gate that was stopped starts again.
+    episodes ended in an infrastructure error, 70 for an error of octo-bench itself. A gate that was
+    stopped starts again.
     """
     from octo_bench.evaluation.golden import check_golden, golden_path, read_golden
     from octo_bench.evaluation.golden import record_golden as answers_of
@@ -192,6 +196,13 @@ def regress(
     from octo_bench.reports.gate import golden_json, say_golden
     from octo_bench.reports.table import summarise
 
+    if write_golden:
+        refuse_idle(context, "golden_only", "out", "junit", "films", where="with --write-golden")
+    if golden_only:
+        refuse_idle(context, "out", "junit", "films", where="with --golden-only")
+    if films is None:
+        refuse_idle(context, "baseline_policy", where="without --films")
+    _require_places(out, junit, films)
     design = _design(margin, alpha, beta, budget)
     episodes = _episodes(baseline, env, where)
     golden = golden_path(baseline[0])
@@ -242,7 +253,8 @@ def bisect(
 
     Each probe is the gate of `regress`, --budget is of each. Together they are wrong no more often
     than one gate. Exits with 1 if some checkpoint is worse, 0 if the last one is not, 3 if that
-    cannot be told, 4 if too many episodes ended in an infrastructure error.
+    cannot be told, 4 if too many episodes ended in an infrastructure error, 70 for an error of
+    octo-bench itself.
     """
     from octo_bench.evaluation.bisection import bisect as search
     from octo_bench.reports.comparison import bisection_rows, say_bisection
@@ -271,6 +283,17 @@ def _episodes(
 
     conditions = [f"env_id={each}" for each in env or ()] + list(where or ())
     return choose(merge([read_episodes(path) for path in paths]), conditions)
+
+
+def _require_places(out: Path | None, junit: Path | None, films: Path | None) -> None:
+    from octo_bench.files import require_writable, require_writable_folder
+
+    if out is not None:
+        require_writable(out, ".parquet")
+    if junit is not None:
+        require_writable(junit)
+    if films is not None:
+        require_writable_folder(films)
 
 
 def _design(margin: float, alpha: float, beta: float, budget: int) -> GateDesign:

@@ -9,13 +9,22 @@ from typing import Annotated
 
 import typer
 
-from octo_bench.cli.arguments import CORES, AsJson, EnvIds, SuiteLevel, SuiteName, Workers
+from octo_bench.cli.arguments import (
+    CORES,
+    AsJson,
+    EnvIds,
+    SuiteLevel,
+    SuiteName,
+    Workers,
+    refuse_idle,
+)
 from octo_bench.cli.exits import FAILED
 from octo_bench.cli.printing import print_rows
 from octo_bench.errors import UnsupportedEnvironment
 
 
 def envs(
+    context: typer.Context,
     render: Annotated[
         Path | None,
         typer.Option(metavar="SHEET.png", help="Draw them all on one sheet instead."),
@@ -30,10 +39,14 @@ def envs(
     from octo_bench.definitions import environment, environments
     from octo_bench.support import support
 
+    if render is None:
+        refuse_idle(context, "beside_stock", where="without --render")
     chosen = [environment(name) for name in env] if env else environments()
     if render is not None:
+        from octo_bench.files import require_writable
         from octo_bench.reports.contact_sheet import draw_beside_stock, draw_contact_sheet
 
+        require_writable(render)
         draw = draw_beside_stock if beside_stock else draw_contact_sheet
         draw(chosen, render)
         print(f"{render}: {len(chosen)} environments")
@@ -67,19 +80,27 @@ def demonstrators(
 ) -> None:
     """Measure how often the demonstrators succeed: that is what makes a pair supported.
 
-    Without --env, those that the table does not have yet. A README.md beside the table shows it.
+    Without --env, those that the table does not have yet. A README.md beside the shipped table
+    shows it.
     """
     from octo_bench.definitions import environments
     from octo_bench.demonstrations.survey import survey
+    from octo_bench.files import require_own_page, require_writable
     from octo_bench.paths import demonstrators_table
-    from octo_bench.reports.demonstrators import write_demonstrators
+    from octo_bench.reports.demonstrators import PAGE, TITLE, write_demonstrators
     from octo_bench.support import REQUIRED_SUCCESS, read_demonstrated
 
     table = out or demonstrators_table()
+    page = table.with_name(PAGE)
+    shown = table.resolve() == demonstrators_table().resolve()
+    require_writable(table, ".csv")
+    if shown:
+        require_own_page(page, TITLE)
     known = read_demonstrated(table)
     chosen = env or [each.id for each in environments() if each.id not in known]
     rows = survey(chosen, table, seeds=seeds, stock=stock, workers=workers)
-    write_demonstrators(table.with_name("README.md"), rows, environments())
+    if shown:  # a README.md beside someone's own table is theirs
+        write_demonstrators(page, rows, environments())
     enough = sum(row.rate >= REQUIRED_SUCCESS for row in rows.values())
     print(f"{table}: {len(rows)} pairs, {enough} with at least {REQUIRED_SUCCESS:.0%} success")
 
@@ -104,10 +125,13 @@ def freeze(
     What is there and intact is kept, so that a freeze that was stopped goes on.
     """
     from octo_bench.definitions import environments
+    from octo_bench.files import require_writable_folder
     from octo_bench.paths import demonstrators_table
     from octo_bench.simulation.initial_states import freeze as freeze_states
     from octo_bench.support import support
 
+    if out is not None:
+        require_writable_folder(out)
     env_ids = envs or [each.id for each in environments() if support(each).supported]
     if not env_ids:
         raise UnsupportedEnvironment(
@@ -118,6 +142,7 @@ def freeze(
 
 
 def verify(
+    context: typer.Context,
     files: Annotated[
         list[Path] | None,
         typer.Argument(metavar="FILE...", help="Demonstration files to replay."),
@@ -147,6 +172,14 @@ def verify(
 
     Exits with 1 when something is not as it should be, a line for each.
     """
+    if files:
+        refuse_idle(context, "determinism", where="with files to replay")
+    if not determinism:
+        refuse_idle(
+            context, "env", "policy", "episodes", "suite", "level", where="without --determinism"
+        )
+    if not suite:
+        refuse_idle(context, "level", where="without --suite")
     if files:
         from octo_bench.demonstrations.replaying import replay
 

@@ -25,12 +25,14 @@ from octo_bench.cli.arguments import (
     SuiteName,
     Task,
     Workers,
+    refuse_idle,
 )
 from octo_bench.cli.exits import require_few_errors
 from octo_bench.cli.printing import print_rows
 
 
 def evaluate(
+    context: typer.Context,
     policy: Policy,
     env: EnvId,
     episodes: Annotated[int, typer.Option(min=1, help="Episodes to roll out.")],
@@ -52,8 +54,12 @@ def evaluate(
     from octo_bench.evaluation.provenance import provenance_of
     from octo_bench.evaluation.records import write_records
     from octo_bench.evaluation.rollouts import evaluate as evaluate_policy
+    from octo_bench.files import require_writable
     from octo_bench.reports.table import summarise
 
+    if not suite:
+        refuse_idle(context, "level", where="without --suite")
+    require_writable(out, ".parquet")
     records = evaluate_policy(
         policy,
         env,
@@ -77,6 +83,7 @@ def evaluate(
 
 
 def watch(
+    context: typer.Context,
     policy: Policy,
     env: EnvId,
     out: Annotated[Path, typer.Option(help="Film (.mp4, .gif) or strip of pictures (.png).")],
@@ -93,7 +100,11 @@ def watch(
 ) -> None:
     """Roll out one episode, the same as `evaluate` does, and write what the front camera saw."""
     from octo_bench.evaluation.films import watch as watch_episode
+    from octo_bench.files import require_writable
 
+    if not suite:
+        refuse_idle(context, "level", where="without --suite")
+    require_writable(out)
     inference = _inference(execute, ensemble, diffusion_steps, half, compiled, task)
     record = watch_episode(policy, env, episode, out, seed, suite, level, inference)
     outcome = "success" if record.success_once else f"got as far as '{record.furthest_stage}'"
@@ -101,6 +112,7 @@ def watch(
 
 
 def speed(
+    context: typer.Context,
     policies: Annotated[
         list[str] | None,
         typer.Argument(
@@ -124,7 +136,9 @@ def speed(
     ] = 20,
     repeats: Annotated[
         int | None,
-        typer.Option(min=1, help="Turns that all take; medians count.  [default: 30 or 5]"),
+        typer.Option(
+            min=1, help="Turns that all take; medians count.", show_default="30, simulation 5"
+        ),
     ] = None,
     out: Annotated[
         Path | None,
@@ -143,9 +157,15 @@ def speed(
     """
     if bool(policies) == simulation:
         raise typer.BadParameter("say what to measure: policies by name, or --simulation")
+    from octo_bench.files import require_writable
+
+    if out is not None:
+        require_writable(out)
     if policies:
+        refuse_idle(context, "env", "steps", where="without --simulation")
         rows = _speed_of_policies(policies, only or (), repeats or 30, threads, out, as_json)
     else:
+        refuse_idle(context, "only", "threads", where="with --simulation")
         rows = _speed_of_simulation(env, steps, repeats or 5, out, as_json)
     print_rows(rows, as_json)
 

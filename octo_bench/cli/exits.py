@@ -1,4 +1,8 @@
-"""What the exit codes say: 0 fine, 2 the user's mistake, and those below."""
+"""What the exit codes say: 0 fine, 2 the user's mistake, and those below.
+
+`BROKEN` is an error of octo-bench itself (`EX_SOFTWARE` of sysexits.h), or a pipe that nobody reads
+any more: Python's own 1 would be read as `FAILED`, the answer "worse".
+"""
 
 from __future__ import annotations
 
@@ -14,6 +18,7 @@ if TYPE_CHECKING:
 FAILED = 1
 UNDECIDED = 3
 UNFIT = 4
+BROKEN = 70
 INTERRUPTED = 130
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import dataclasses
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import typer
 
-from octo_bench.cli.arguments import AsJson, EnvId, Policy, SuiteLevel, SuiteName, Workers
+from octo_bench.cli.arguments import AsJson, EnvId, SuiteLevel, SuiteName, Workers, refuse_idle
 from octo_bench.cli.printing import print_rows
+
+S = TypeVar("S")
 
 
 class Mode(StrEnum):
@@ -19,6 +21,16 @@ class Mode(StrEnum):
     full = "full"
     lora = "lora"
     head = "head"
+
+
+def _with_a_network(policy: str) -> str:
+    from octo_bench.agents.loading import BASELINES
+
+    if policy in BASELINES:
+        raise typer.BadParameter(
+            f"'{policy}' has no network to fine-tune; choose one of `octo-bench policies`"
+        )
+    return policy
 
 
 def policies(as_json: AsJson = False) -> None:
@@ -80,6 +92,7 @@ def convert(
 
 
 def collect(
+    context: typer.Context,
     env: EnvId,
     demos: Annotated[int, typer.Option(min=1, help="Successful demonstrations to keep.")],
     out: Annotated[Path, typer.Option(help="HDF5 file to write; a cut-off one is continued.")],
@@ -91,6 +104,8 @@ def collect(
     """Collect demonstrations from the scripted expert, in robomimic's HDF5 layout."""
     from octo_bench.demonstrations.collecting import collect as collect_demonstrations
 
+    if not suite:
+        refuse_idle(context, "level", where="without --suite")
     summary = collect_demonstrations(
         env, demos, out, first_seed=seed, suite=suite, level=level, workers=workers
     )
@@ -117,11 +132,27 @@ def pretrain(
 
 
 def finetune(
-    policy: Policy,
+    policy: Annotated[
+        str,
+        typer.Argument(
+            metavar="POLICY",
+            help="What to start from: a name under policies/, a folder or a Hugging Face Hub id.",
+            callback=_with_a_network,
+        ),
+    ],
     demonstrations: Annotated[Path, typer.Option(help="HDF5 file of demonstrations.")],
     demos: Annotated[int, typer.Option(min=1, help="How many of them to use.")],
     out: Annotated[Path, typer.Option(help="Policy folder to write; a stopped run goes on.")],
-    mode: Annotated[Mode, typer.Option(help="What is trained.")] = Mode.full,
+    settings: Annotated[
+        str | None,
+        typer.Option(
+            metavar="STUDY",
+            help="Train as a study does: a name under results/ or a study.toml. What it says of "
+            "POLICY, else its shared `finetune` table, with the steps of so many --demos; the "
+            "options below win over it.",
+        ),
+    ] = None,
+    mode: Annotated[Mode | None, typer.Option(help="What is trained.", show_default="full")] = None,
     head: Annotated[
         str | None,
         typer.Option(metavar="HEAD", help="Another action head, such as `categorical` or `l1`."),
@@ -129,11 +160,16 @@ def finetune(
     proprio: Annotated[
         bool, typer.Option("--proprio", help="Let a policy read proprioception that does not yet.")
     ] = False,
-    steps: Annotated[int, typer.Option(min=1, help="Optimiser steps.")] = 1000,
-    batch_size: Annotated[int, typer.Option(min=1, help="Windows a step.")] = 64,
+    steps: Annotated[
+        int | None, typer.Option(min=1, help="Optimiser steps.", show_default="1000")
+    ] = None,
+    batch_size: Annotated[
+        int | None, typer.Option(min=1, help="Windows a step.", show_default="64")
+    ] = None,
     learning_rate: Annotated[
-        float, typer.Option(min=0, help="The highest; it falls along a cosine.")
-    ] = 5e-4,
+        float | None,
+        typer.Option(min=0, help="The highest; it falls along a cosine.", show_default="0.0005"),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the training.")] = 0,
     from_scratch: Annotated[
         bool, typer.Option("--from-scratch", help="Start from random weights.")
@@ -144,18 +180,29 @@ def finetune(
     To an arm with another action size too: what the checkpoint has no weights for is listed.
     """
     from octo_bench.demonstrations.dataset import read_demonstrations
+    from octo_bench.studies.study import find_study, read_study, settings_for
     from octo_bench.training.finetune import FinetuneSettings
     from octo_bench.training.finetune import finetune as finetune_policy
 
-    settings = FinetuneSettings(mode=mode.value, head=head, proprio=proprio, seed=seed)
-    optimisation = dataclasses.replace(
-        settings.optimisation, steps=steps, batch_size=batch_size, learning_rate=learning_rate
+    if settings is None:
+        base = FinetuneSettings(seed=seed)
+    else:
+        study = read_study(find_study(settings))
+        base = settings_for(study, policy, demos, from_scratch=from_scratch, seed=seed)
+    optimisation = _changed(
+        base.optimisation, steps=steps, batch_size=batch_size, learning_rate=learning_rate
     )
     summary = finetune_policy(
         policy,
         read_demonstrations(demonstrations, demos),
         out,
-        dataclasses.replace(settings, optimisation=optimisation),
+        _changed(
+            base,
+            mode=None if mode is None else mode.value,
+            head=head,
+            proprio=proprio or None,
+            optimisation=optimisation,
+        ),
         from_scratch=from_scratch,
     )
     if summary.new:
@@ -163,3 +210,9 @@ def finetune(
     if summary.clipped:
         print(f"{summary.clipped:.2%} of the action entries are beyond what the head can give")
     print(f"{out}: {summary.steps} steps in {summary.seconds / 60:.1f} min")
+
+
+def _changed(settings: S, **given: object) -> S:
+    """A dataclass of settings with what is given: what is None stays as it is."""
+    changes = {name: value for name, value in given.items() if value is not None}
+    return dataclasses.replace(settings, **changes)

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from octo_bench.cli.arguments import CORES, Workers
+from octo_bench.cli.arguments import CORES, Workers, refuse_idle
 from octo_bench.cli.exits import FAILED, INTERRUPTED, require_few_errors
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ _CELLS = "Only some cells"
 
 
 def reproduce(
+    context: typer.Context,
     study: Annotated[
         str, typer.Argument(metavar="STUDY", help="A name under results/, or a study.toml.")
     ],
@@ -38,38 +39,69 @@ def reproduce(
     ] = None,
     env: Annotated[
         list[str] | None,
-        typer.Option(metavar="ENV", rich_help_panel=_CELLS, help="Of these environments."),
+        typer.Option(
+            metavar="ENV",
+            rich_help_panel=_CELLS,
+            help="Only cells in this environment; see `envs`.",
+        ),
     ] = None,
     policy: Annotated[
         list[str] | None,
-        typer.Option(rich_help_panel=_CELLS, help="Of these policies, as the table calls them."),
+        typer.Option(
+            rich_help_panel=_CELLS, help="Only cells of this policy, as the table calls it."
+        ),
     ] = None,
     demos: Annotated[
-        list[int] | None, typer.Option(rich_help_panel=_CELLS, help="After so many.")
+        list[int] | None,
+        typer.Option(
+            rich_help_panel=_CELLS,
+            help="Only cells of policies fine-tuned on this many demonstrations, 0 for none.",
+        ),
     ] = None,
     draw: Annotated[
-        list[int] | None, typer.Option(rich_help_panel=_CELLS, help="Of these draws.")
+        list[int] | None,
+        typer.Option(
+            rich_help_panel=_CELLS,
+            help="Only cells fine-tuned on this draw of the demonstrations, from 0.",
+        ),
     ] = None,
     train_seed: Annotated[
-        list[int] | None, typer.Option(rich_help_panel=_CELLS, help="Of these training seeds.")
+        list[int] | None,
+        typer.Option(rich_help_panel=_CELLS, help="Only cells fine-tuned with this training seed."),
     ] = None,
     suite: Annotated[
         list[str] | None,
-        typer.Option(rich_help_panel=_CELLS, help='Under these perturbations, "" for none.'),
+        typer.Option(
+            rich_help_panel=_CELLS,
+            help='Only cells measured under this perturbation, "" for none.',
+        ),
     ] = None,
     level: Annotated[
-        list[int] | None, typer.Option(rich_help_panel=_CELLS, help="At these levels, 0 for none.")
+        list[int] | None,
+        typer.Option(
+            rich_help_panel=_CELLS,
+            help="Only cells measured at this level of a perturbation, 0 for none.",
+        ),
     ] = None,
     inference: Annotated[
         list[str] | None,
-        typer.Option(rich_help_panel=_CELLS, help="Asked so, as in the records."),
+        typer.Option(
+            rich_help_panel=_CELLS,
+            help="Only cells whose policy was asked in this way, spelt as in the column "
+            '`inference` of the records, such as execute=2; "" for its own way.',
+        ),
     ] = None,
     sample: Annotated[
         int | None,
-        typer.Option(min=1, rich_help_panel=_CELLS, help="So many of these cells, at random."),
+        typer.Option(
+            min=1,
+            rich_help_panel=_CELLS,
+            help="Only this many of the chosen cells, drawn at random.",
+        ),
     ] = None,
     sample_seed: Annotated[
-        int, typer.Option(min=0, rich_help_panel=_CELLS, help="Of that choice.")
+        int,
+        typer.Option(min=0, rich_help_panel=_CELLS, help="With --sample: the seed of the draw."),
     ] = 0,
 ) -> None:
     """Run a declared study: collect, pre-train, fine-tune, evaluate, write table and figure.
@@ -80,14 +112,20 @@ def reproduce(
     as they are until those are measured anew.
 
     With options that choose cells (each may be repeated), only these are computed, all anew, and
-    compared with what is committed; nothing in the study's folder is overwritten. Exit 1 if a rate
-    lies outside the committed 95 % interval.
+    compared with what is committed; nothing in the study's folder is overwritten. Exits with 1 if a
+    rate lies outside the committed 95 % interval, 4 if too many episodes ended in an infrastructure
+    error, 70 for an error of octo-bench itself.
     """
     from octo_bench.definitions import environment
+    from octo_bench.files import require_writable_folder
     from octo_bench.studies.cells import declared_cells
     from octo_bench.studies.selection import select
     from octo_bench.studies.study import find_study, read_study
 
+    if sample is None:
+        refuse_idle(context, "sample_seed", where="without --sample")
+    if out is not None:
+        require_writable_folder(out)
     path = find_study(study)
     declared = read_study(path)
     cells = declared_cells(declared)
@@ -196,6 +234,7 @@ def report(
     where the next page finds them.
     """
     from octo_bench.errors import BadFile
+    from octo_bench.files import require_writable
     from octo_bench.studies.artifacts import RECORDS
     from octo_bench.studies.cells import declared_cells
     from octo_bench.studies.study import find_study, read_study
@@ -206,6 +245,7 @@ def report(
     out = folder / "report.html" if out is None else out
     if out.suffix != ".html":
         raise BadFile(out, "is no page", "name it .html")
+    require_writable(out)
     if (folder / "cells").is_dir():
         _write(declared, declared_cells(declared), folder, None)
     if not (folder / RECORDS).is_file():
@@ -240,7 +280,11 @@ def replay(
         str | None, typer.Option(help="How the policy was asked, as in the records.")
     ] = None,
     out: Annotated[
-        Path | None, typer.Option(help="The film to write (.mp4, .gif).  [default: EPISODE.mp4]")
+        Path | None,
+        typer.Option(
+            help="The film (.mp4, .gif) or strip of pictures (.png) to write.",
+            show_default="EPISODE.mp4",
+        ),
     ] = None,
 ) -> None:
     """Run a recorded episode again, film it, and tell whether it comes out as it was recorded.
@@ -249,8 +293,11 @@ def replay(
     """
     from octo_bench.definitions import environment
     from octo_bench.evaluation.records import read_records
+    from octo_bench.files import require_writable
     from octo_bench.studies import replaying
 
+    out = Path(f"{episode}.mp4") if out is None else out
+    require_writable(out)
     path = replaying.find_records(study)
     wanted = {
         "env_id": env and environment(env).id,
@@ -264,7 +311,6 @@ def replay(
         "inference": inference,
     }
     record = replaying.choose(read_records(path), episode, wanted, path)
-    out = Path(f"{episode}.mp4") if out is None else out
     done = replaying.replay(record, replaying.policy_of(record, path), out)
     print(f"{out}: {replaying.outcome(done.again)}")
     for what, same in done.agreement.items():
@@ -291,10 +337,13 @@ def calibrate(
     """
     from tqdm import tqdm
 
-    from octo_bench.reports.calibration import write_calibration
+    from octo_bench.files import require_own_page, require_writable
+    from octo_bench.reports.calibration import DATA, PAGE, TITLE, write_calibration
     from octo_bench.statistics.calibration import PARTS
     from octo_bench.statistics.calibration import calibrate as measure
 
+    require_own_page(out / PAGE, TITLE)
+    require_writable(out / DATA)
     with tqdm(total=PARTS, desc="calibrate", unit="part") as bar:
         write_calibration(measure(comparisons, seed, bar.update), out)
     print(f"Written to {out}.")

@@ -43,6 +43,7 @@ from octo_bench.errors import BadFile, BadInference, UnknownName
 from octo_bench.evaluation.asked_policy import AskedPolicy, Query
 from octo_bench.evaluation.profiling import profile
 from octo_bench.files import write_json
+from octo_bench.machine import processor
 from octo_bench.models.octo_1_5.config import Octo15Config
 
 EAGER = "eager"
@@ -367,23 +368,13 @@ def _differences(pairs: Sequence[tuple[np.ndarray, np.ndarray]]) -> tuple[float,
 def machine(threads: int) -> dict[str, object]:
     """What the figures depend on."""
     return {
-        "processor": _processor(),
+        "processor": processor(),
         "instructions": torch.backends.cpu.get_cpu_capability(),
         "cores": os.cpu_count(),
         "threads": threads,
         "python": platform.python_version(),
         **{name: importlib.metadata.version(name) for name in _VERSIONS},
     }
-
-
-def _processor() -> str:
-    """The processor's name, where the system tells it (Linux), else its architecture."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
-    except OSError:
-        lines = []
-    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
-    return names[0] if names else platform.machine()
 
 
 def read_policies(path: Path, machine: Mapping[str, object]) -> list[PolicySpeed]:

@@ -30,6 +30,7 @@ from octo_bench.definitions import Environment, environment
 from octo_bench.evaluation.stopwatch import Stopwatch
 from octo_bench.experts.demonstrators import demonstrate
 from octo_bench.files import write_json
+from octo_bench.machine import processor
 from octo_bench.simulation.environment import IMAGE_SIZE, OctoBenchEnvironment
 from octo_bench.simulation.stock import StockSimulation
 from octo_bench.simulation.world import CONTROL_FREQUENCY
@@ -130,7 +131,7 @@ def write_speed(speeds: Sequence[SimulationSpeed], out: Path) -> None:
         BadFile: when the disk is full.
     """
     machine = {
-        "processor": platform.machine(),
+        "processor": processor(),
         "cores": os.cpu_count(),
         "python": platform.python_version(),
         "graphics": os.environ.get("MUJOCO_GL", ""),

@@ -12,6 +12,7 @@ from octo_bench.statistics.calibration import STATES, Calibration
 from octo_bench.statistics.gate_operation import Operation
 
 PAGE = "README.md"
+TITLE = "# Do the statistics keep what they promise?"
 DATA = "calibration.json"
 
 _GATE = """\
@@ -65,7 +66,7 @@ def page(calibration: Calibration) -> str:
     of_likely = [1.0 - each.pairs / each.as_likely for each in (*nulls, *drops) if each.as_likely]
     exact = [each.lowest for each in calibration.coverages if each.guaranteed]
     sections = [
-        "# Do the statistics keep what they promise?",
+        TITLE,
         "`octo-bench calibrate "
         f"--comparisons {calibration.comparisons} --seed {calibration.seed}` "
         f"writes this page and `{DATA}`; the same command writes the same figures.",

@@ -9,6 +9,9 @@ from octo_bench.definitions import Environment
 from octo_bench.files import write_text
 from octo_bench.support import REQUIRED_SUCCESS, Demonstrated, support_in
 
+PAGE = "README.md"
+TITLE = "# How often the demonstrators succeed"
+
 
 def write_demonstrators(
     path: Path, rows: Mapping[str, Demonstrated], declared: Sequence[Environment]
@@ -19,7 +22,7 @@ def write_demonstrators(
     seeds = sorted({rows[each.id].seeds for each in measured})
     text = "\n".join(
         [
-            "# How often the demonstrators succeed",
+            TITLE,
             "",
             f"By `octo-bench demonstrators`: {' or '.join(map(str, seeds))} seeds a pair, with the "
             "disturbance of collecting. From "

@@ -14,6 +14,7 @@ from octo_bench.errors import BadFile
 from octo_bench.evaluation.provenance import provenance_of
 from octo_bench.evaluation.records import EpisodeRecord, read_records, write_records
 from octo_bench.files import write_json
+from octo_bench.machine import processor
 from octo_bench.studies.cells import Cell, Place, place_of, policy_sha256
 from octo_bench.studies.pool import read_summary
 from octo_bench.studies.pretraining import Collection
@@ -126,7 +127,7 @@ def write_artifacts(study: Study, cells: Sequence[Cell], out: Path, run: Run | N
             if phase != PRETRAINING or pretrained
         },
         "machine": {
-            "processor": _processor(),
+            "processor": processor(),
             "cores": os.cpu_count(),
             "python": platform.python_version(),
         },
@@ -268,14 +269,3 @@ def _collected(collection: Collection, out: Path) -> dict[str, Any] | None:
         return None
     seconds = round(sum(each["seconds"] for each in summaries), 3)
     return {**summaries[-1], "seconds": seconds, "key": collection.key}
-
-
-def _processor() -> str:
-    """The processor's model name where the system tells it."""
-    try:
-        for line in Path("/proc/cpuinfo").read_text().splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    except OSError:
-        pass
-    return platform.processor() or platform.machine()

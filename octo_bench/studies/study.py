@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -64,11 +65,15 @@ def find_study(study: str) -> Path:
     """The `study.toml` that `study` means: a file, its folder, or a name under `results/`.
 
     Raises:
-        UnknownName: when nothing is there; the nearest names are offered.
+        BadStudy: for a path where none is.
+        UnknownName: for a name of no study; the nearest names are offered.
     """
     for candidate in (Path(study), Path(study) / FILE, results_root() / study / FILE):
         if candidate.is_file():
             return candidate
+    if os.sep in study or study.endswith(".toml"):
+        problem = f"has no {FILE}" if Path(study).is_dir() else "no such file"
+        raise BadStudy(study, problem, f"name a {FILE}, its folder, or a name under results/")
     known = [found.parent.name for found in results_root().glob(f"*/{FILE}")]
     raise UnknownName("study", study, known)
 
@@ -140,6 +145,31 @@ def finetune_settings(study: Study, entry: PolicyEntry, demos: int, seed: int) -
         return from_table(table, FinetuneSettings, BadStudy, path, where=where, given=given)
     except ValueError as error:
         raise BadStudy(path, f"[{where[:-1]}] {error}", "correct it") from error
+
+
+def settings_for(
+    study: Study, policy: str, demos: int, *, from_scratch: bool = False, seed: int = 0
+) -> FinetuneSettings:
+    """The settings that the study fine-tunes `policy` with; if it does not, its shared ones.
+
+    Args:
+        policy: as the study names what is loaded.
+        from_scratch: whether to take what the study says of the policy from scratch.
+
+    Raises:
+        BadStudy: as `finetune_settings`, and when the study fine-tunes it in several ways.
+    """
+    found = [
+        entry
+        for entry in study.policies
+        if entry.policy == policy and entry.from_scratch == from_scratch
+    ] or [PolicyEntry(policy)]
+    settings = [finetune_settings(study, entry, demos, seed) for entry in found]
+    if any(each != settings[0] for each in settings):
+        names = ", ".join(f"'{entry.name}'" for entry in found)
+        mend = "keep one of them in a copy of the file"
+        raise BadStudy(study.file, f"fine-tunes {policy} in several ways ({names})", mend)
+    return settings[0]
 
 
 def finetune_table(study: Study, entry: PolicyEntry) -> dict[str, Any]:
