@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from itertools import product
 from math import log
 
 import numpy as np
@@ -10,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy.optimize import minimize_scalar
-from scipy.stats import binom, binomtest, norm
+from scipy.stats import binomtest, norm
 from statsmodels.stats.contingency_tables import mcnemar
 from statsmodels.stats.multitest import multipletests
 from statsmodels.stats.proportion import confint_proportions_2indep
@@ -25,7 +24,7 @@ from octo_bench.statistics.paired import (
     score,
     tango_interval,
 )
-from octo_bench.statistics.unpaired import agresti_caffo_interval, boschloo
+from octo_bench.statistics.unpaired import agresti_caffo_interval
 
 tables = st.builds(PairedCounts, *[st.integers(0, 40)] * 4)
 
@@ -107,31 +106,6 @@ def test_tango_knows_nothing_without_pairs() -> None:
         tango_interval(PairedCounts(1, 0, 0, 0), 1.0)
 
 
-def test_boschloo_is_the_largest_probability_of_tables_as_extreme() -> None:
-    # By hand: the statistic is Fisher's p-value, itself a sum over a hypergeometric distribution.
-    def fisher(a: int, b: int, n: int) -> float:
-        chances = binom.pmf(np.arange(n + 1), n, 0.5)
-        same_total = [(x, a + b - x) for x in range(n + 1) if 0 <= a + b - x <= n]
-        weights = {pair: chances[pair[0]] * chances[pair[1]] for pair in same_total}
-        return sum(w for (_, y), w in weights.items() if y >= b) / sum(weights.values())
-
-    n, a, b = 8, 1, 5
-    limit = fisher(a, b, n) + 1e-12
-    extreme = [pair for pair in product(range(n + 1), repeat=2) if fisher(*pair, n) <= limit]
-    expected = max(
-        sum(binom.pmf(x, n, rate) * binom.pmf(y, n, rate) for x, y in extreme)
-        for rate in np.linspace(0.001, 0.999, 999)
-    )
-    assert boschloo(a, n, b, n, "greater") == pytest.approx(expected, rel=1e-4)
-    assert boschloo(a, n, b, n) == pytest.approx(2 * expected, rel=1e-4)
-    assert boschloo(b, n, a, n, "less") == pytest.approx(expected, rel=1e-4)
-
-
-@pytest.mark.parametrize("counts", [(0, 20, 0, 20), (20, 20, 20, 20), (0, 0, 5, 9)])
-def test_boschloo_says_nothing_where_nothing_differs(counts: tuple[int, int, int, int]) -> None:
-    assert boschloo(*counts) == 1.0
-
-
 @given(*[st.integers(0, 30)] * 2, *[st.integers(30, 60)] * 2)
 def test_agresti_caffo_agrees_with_statsmodels(a: int, b: int, of_a: int, of_b: int) -> None:
     interval = agresti_caffo_interval(a, of_a, b, of_b)
@@ -140,10 +114,9 @@ def test_agresti_caffo_agrees_with_statsmodels(a: int, b: int, of_a: int, of_b: 
 
 
 @pytest.mark.parametrize("counts", [(5, 4, 0, 1), (0, 1, -1, 1)])
-def test_unpaired_methods_refuse_impossible_counts(counts: tuple[int, int, int, int]) -> None:
-    for method in (boschloo, agresti_caffo_interval):
-        with pytest.raises(ValueError):
-            method(*counts)
+def test_agresti_caffo_refuses_impossible_counts(counts: tuple[int, int, int, int]) -> None:
+    with pytest.raises(ValueError):
+        agresti_caffo_interval(*counts)
 
 
 @settings(max_examples=20)

@@ -15,7 +15,6 @@ from scipy.stats import binom, hypergeom
 from octo_bench.statistics.paired import Alternative
 
 _NUISANCE_RATES = np.linspace(0.0025, 0.9975, 200)
-_MOST_TABLES = 300
 
 
 def smallest_number(power_at: Callable[[int], float], power: float, limit: int) -> int | None:
@@ -66,51 +65,8 @@ def mcnemar_power(
     if share == 0.0:
         return 0.0
     discordant = np.arange(pairs + 1)
-    rejects = _rejection(discordant, 0.5, only_b / share, alpha, alternative)
+    rejects = _rejection(discordant, only_b / share, alpha, alternative)
     return float(np.sum(binom.pmf(discordant, pairs, share) * rejects))
-
-
-def pairs_needed(
-    only_a: float,
-    only_b: float,
-    power: float = 0.8,
-    alpha: float = 0.05,
-    alternative: Alternative = "two-sided",
-    limit: int = 100_000,
-) -> int | None:
-    """Pairs for that power of McNemar's exact test; None if more than `limit`."""
-    return smallest_number(
-        lambda pairs: mcnemar_power(pairs, only_a, only_b, alpha, alternative), power, limit
-    )
-
-
-def binomial_power(
-    trials: int,
-    null: float,
-    true: float,
-    alpha: float = 0.05,
-    alternative: Alternative = "two-sided",
-) -> float:
-    """Probability that the exact binomial test of "the rate is `null`" rejects when it is `true`.
-
-    Two-sided it rejects where the Clopper-Pearson interval of confidence 1 - alpha leaves `null`
-    out, that is, where either one-sided test rejects at alpha / 2.
-    """
-    return float(_rejection(np.array([trials]), null, true, alpha, alternative)[0])
-
-
-def trials_needed(
-    null: float,
-    true: float,
-    power: float = 0.8,
-    alpha: float = 0.05,
-    alternative: Alternative = "two-sided",
-    limit: int = 100_000,
-) -> int | None:
-    """Episodes for that power of the exact binomial test; None if more than `limit`."""
-    return smallest_number(
-        lambda trials: binomial_power(trials, null, true, alpha, alternative), power, limit
-    )
 
 
 def boschloo_power(
@@ -120,30 +76,20 @@ def boschloo_power(
     alpha: float = 0.05,
     alternative: Alternative = "two-sided",
 ) -> float:
-    """Probability that `unpaired.boschloo` is at most `alpha`, with `trials` episodes of each."""
+    """Probability that Boschloo's test rejects at `alpha`, with `trials` episodes of each."""
     a, b = (binom.pmf(np.arange(trials + 1), trials, rate) for rate in (rate_a, rate_b))
     return float(a @ (boschloo_table(trials, alternative) <= alpha) @ b)
 
 
-def trials_needed_each(
-    rate_a: float,
-    rate_b: float,
-    power: float = 0.8,
-    alpha: float = 0.05,
-    alternative: Alternative = "two-sided",
-    limit: int = _MOST_TABLES,
-) -> int | None:
-    """Episodes of each policy for that power of Boschloo's test; None if more than `limit`.
-
-    Every table of every number that is tried is enumerated: about a second for 300 episodes.
-    """
-    return smallest_number(
-        lambda trials: boschloo_power(trials, rate_a, rate_b, alpha, alternative), power, limit
-    )
-
-
 def boschloo_table(trials: int, alternative: Alternative = "two-sided") -> NDArray[np.float64]:
     """Boschloo's p-values for all outcomes of two policies with `trials` episodes each.
+
+    Fisher's p-value taken as a statistic: the probability, at the common rate for which it is
+    largest, of tables whose Fisher p-value is no larger. Two-sided it is twice the smaller
+    one-sided value; "less" means that B succeeds less often.
+
+    Source: R. D. Boschloo, "Raised conditional level of significance for the 2 x 2-table when
+    testing the equality of two probabilities", Statistica Neerlandica 24 (1970), 1-9.
 
     Returns:
         (trials + 1, trials + 1) by successes of A, then of B. The common rate that maximises
@@ -175,16 +121,16 @@ def _boschloo_greater(trials: int) -> NDArray[np.float64]:
 
 
 def _rejection(
-    trials: NDArray[np.int_], null: float, true: float, alpha: float, alternative: Alternative
+    trials: NDArray[np.int_], true: float, alpha: float, alternative: Alternative
 ) -> NDArray[np.float64]:
-    """Probability that the exact binomial test of `null` rejects if the rate is `true`."""
+    """Probability that the exact binomial test of one half rejects if the rate is `true`."""
     tail = alpha / 2.0 if alternative == "two-sided" else alpha
     power = np.zeros(len(trials))
     if alternative != "greater":
-        most = binom.ppf(tail, trials, null)
-        most = np.where(binom.cdf(most, trials, null) <= tail, most, most - 1)
+        most = binom.ppf(tail, trials, 0.5)
+        most = np.where(binom.cdf(most, trials, 0.5) <= tail, most, most - 1)
         power += binom.cdf(most, trials, true)
     if alternative != "less":
-        fewest = binom.isf(tail, trials, null) + 1
+        fewest = binom.isf(tail, trials, 0.5) + 1
         power += binom.sf(fewest - 1, trials, true)
     return power

@@ -4,47 +4,9 @@ from __future__ import annotations
 
 from math import sqrt
 
-from scipy.stats import boschloo_exact, norm
+from scipy.stats import norm
 
 from octo_bench.statistics.intervals import Interval
-from octo_bench.statistics.paired import Alternative
-
-_NUISANCE_POINTS = 128  # where SciPy starts to look for the common rate that maximises the p-value
-_MIRRORED = {"two-sided": "two-sided", "less": "greater", "greater": "less"}
-
-
-def boschloo(
-    successes_a: int,
-    trials_a: int,
-    successes_b: int,
-    trials_b: int,
-    alternative: Alternative = "two-sided",
-) -> float:
-    """The exact p-value of "A and B succeed equally often"; "less" means that B does less often.
-
-    Fisher's p-value taken as a statistic: the probability, at the common rate for which it is
-    largest, of tables whose Fisher p-value is no larger than this one's. It keeps the level as
-    Fisher's test does and is uniformly more powerful. Two-sided it is twice the smaller one-sided
-    value. 1 without trials of either.
-
-    Source: R. D. Boschloo, "Raised conditional level of significance for the 2 x 2-table when
-    testing the equality of two probabilities", Statistica Neerlandica 24 (1970), 1-9.
-
-    Raises:
-        ValueError: for impossible counts.
-    """
-    _check(successes_a, trials_a)
-    _check(successes_b, trials_b)
-    if not trials_a or not trials_b:
-        return 1.0
-    table = [
-        [successes_a, successes_b],
-        [trials_a - successes_a, trials_b - successes_b],
-    ]
-    # SciPy's alternatives are about the first column, which is A.
-    p_value = boschloo_exact(table, _MIRRORED[alternative], n=_NUISANCE_POINTS).pvalue
-    # Not a number when all succeeded, or all failed: then nothing speaks against the hypothesis.
-    return min(1.0, float(p_value)) if p_value == p_value else 1.0
 
 
 def agresti_caffo_interval(
