@@ -10,8 +10,9 @@ asks for something.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
 MARKER = "octo_bench"
 _DESIGN = ("margin", "alpha", "beta", "budget")
-_ATTAINMENT = ("confidence", "episodes")
+_ATTAINMENT = {"confidence": 0.95, "episodes": 50}
+"""What `assert_succeeds` takes, and what it is where nothing is said."""
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -40,7 +42,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--octo-bench-budget",
         type=int,
         metavar="N",
-        help="Episodes that assert_no_worse may roll out at most, whatever the tests say.",
+        help="Episodes that each assertion may roll out at most; fewer where the test says so.",
     )
 
 
@@ -67,7 +69,7 @@ class OctoBench:
     """What the fixture `octo_bench` gives.
 
     Relative paths are taken from pytest's root directory. A call's own arguments go before those
-    of the closest marker; `--octo-bench-budget` goes before both.
+    of the closest marker; `--octo-bench-budget` caps the episodes that either asks for.
     """
 
     def __init__(self, request: pytest.FixtureRequest) -> None:
@@ -96,15 +98,12 @@ class OctoBench:
         from octo_bench.reports.table import summarise
         from octo_bench.statistics.sequential import GateDesign, Verdict
 
-        chosen = self._chosen(_DESIGN, design)
-        budget = self._config.getoption("octo_bench_budget")
-        if budget is not None:
-            chosen["budget"] = budget
+        asked = GateDesign(**self._chosen(_DESIGN, design))
         with _mistakes_in_a_line():
             result = regress(
                 self._found(policy),
                 read_episodes(self._config.rootpath / baseline),
-                GateDesign(**chosen),
+                replace(asked, budget=self._capped(asked.budget)),
                 workers=self._config.getoption("octo_bench_workers"),
                 progress=False,
             )
@@ -125,16 +124,21 @@ class OctoBench:
             policy: a folder, or anything else that `octo-bench evaluate` takes.
             env: an environment id.
             at_least: the success rate, in (0, 1).
-            test: confidence (0.95) and episodes (50); it ends early once it is settled.
+            test: confidence (0.95) and episodes (50); it ends early once it is settled. With too
+                few episodes to show it, `--octo-bench-budget` perhaps, the assertion fails.
         """
-        from octo_bench.evaluation.attainment import attain
+        from octo_bench.evaluation.attainment import attain, successes_needed
 
+        chosen = {**_ATTAINMENT, **self._chosen(_ATTAINMENT, test)}
+        chosen["episodes"] = self._capped(chosen["episodes"])
+        with _mistakes_in_a_line(ValueError):
+            successes_needed(chosen["episodes"], at_least, chosen["confidence"])
         with _mistakes_in_a_line():
             result = attain(
                 self._found(policy),
                 env,
                 at_least,
-                **self._chosen(_ATTAINMENT, test),
+                **chosen,
                 workers=self._config.getoption("octo_bench_workers"),
                 progress=False,
             )
@@ -143,11 +147,16 @@ class OctoBench:
             pytest.fail(str(result), pytrace=False)
         return result
 
-    def _chosen(self, names: tuple[str, ...], given: dict[str, Any]) -> dict[str, Any]:
+    def _chosen(self, names: Collection[str], given: dict[str, Any]) -> dict[str, Any]:
         """The arguments of a call, with the marker's where it has none."""
         if unknown := sorted(given.keys() - set(names)):
             raise TypeError(f"unexpected argument '{unknown[0]}'; there are {', '.join(names)}")
         return {**{k: v for k, v in self._defaults.items() if k in names}, **given}
+
+    def _capped(self, episodes: int) -> int:
+        """So many episodes, or what `--octo-bench-budget` allows if that is less."""
+        budget = self._config.getoption("octo_bench_budget")
+        return episodes if budget is None else min(episodes, budget)
 
     def _found(self, policy: str | Path) -> str:
         """A policy folder under the root directory; else the name as it is."""
@@ -160,13 +169,17 @@ class OctoBench:
 
 
 @contextmanager
-def _mistakes_in_a_line() -> Iterator[None]:
-    """Let a test fail with the one line that a user's mistake is, and no traceback."""
+def _mistakes_in_a_line(*others: type[Exception]) -> Iterator[None]:
+    """Let a test fail with the one line that a user's mistake is, and no traceback.
+
+    Args:
+        others: what is a mistake here beside octo-bench's own errors.
+    """
     from octo_bench.errors import OctoBenchError
 
     try:
         yield
         return
-    except OctoBenchError as error:
+    except (OctoBenchError, *others) as error:
         line = str(error)
     pytest.fail(line, pytrace=False)

@@ -88,6 +88,39 @@ def test_what_cannot_be_told_fails_and_says_so(pytester: pytest.Pytester, baseli
     result.stdout.fnmatch_lines(["*CANNOT TELL: neither a loss nor that it is below 20 points*"])
 
 
+def test_the_budget_caps_and_never_raises(pytester: pytest.Pytester, baseline: Path) -> None:
+    tests = """
+        import pytest
+
+        @pytest.mark.octo_bench(budget=4, episodes=6)
+        def test_of_a_baseline(octo_bench):
+            octo_bench.assert_no_worse("expert", baseline="baseline.parquet")
+
+        @pytest.mark.octo_bench(budget=4, episodes=6)
+        def test_of_a_rate(octo_bench):
+            found = octo_bench.assert_succeeds("expert", "Lift-Panda", at_least=0.5)
+            assert found.episodes == 6
+    """
+    result = run_tests(pytester, tests, baseline, "--octo-bench-budget", "400")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*CANNOT TELL*", "FAILED *test_of_a_baseline*"])
+
+
+def test_the_budget_caps_the_episodes_of_a_rate(pytester: pytest.Pytester) -> None:
+    tests = """
+        def test_fine(octo_bench):
+            found = octo_bench.assert_succeeds("expert", "Lift-Panda", at_least=0.5)
+            assert found.episodes == found.successes == 5
+
+        def test_too_few_to_show_it(octo_bench):
+            octo_bench.assert_succeeds("expert", "Lift-Panda", at_least=0.9, episodes=50)
+    """
+    result = run_tests(pytester, tests, None, "--octo-bench-budget", "5")
+    result.assert_outcomes(passed=1, failed=1)
+    result.stdout.fnmatch_lines(["*5 episodes cannot show a rate of 90% *"])
+    assert "Traceback" not in result.stdout.str()
+
+
 def test_a_rate_is_shown_or_not(pytester: pytest.Pytester) -> None:
     tests = """
         def test_fine(octo_bench):
