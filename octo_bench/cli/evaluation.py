@@ -184,18 +184,20 @@ def _speed_of_policies(
         read_policies,
         write_policies,
     )
+    from octo_bench.files import require_own_page
     from octo_bench.paths import inference_table
     from octo_bench.reports.policy_speed import (
+        PAGE,
+        TITLE,
         as_table,
         flat_rows,
         read_published,
-        require_own_page,
         write_page,
     )
 
     used, known = machine(threads), {}
     if out is not None:
-        require_own_page(out.parent)
+        require_own_page(out.parent / PAGE, TITLE)
         known = {speed.policy: speed for speed in read_policies(out, used)}
     speeds = []
     for speed in measure_policies(policies, only=only, repeats=repeats, threads=threads):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from octo_bench.errors import BadFile
 from octo_bench.evaluation.policy_speed import EAGER, NAIVE, OptionSpeed, PolicySpeed
-from octo_bench.files import write_text
+from octo_bench.files import require_own_page, write_text
 
 PAGE = "README.md"
 TITLE = "# How fast policies answer"
@@ -93,17 +93,6 @@ def read_published(path: Path) -> list[Published]:
     return [Published(**{name: row[name] or "" for name in columns}) for row in rows]
 
 
-def require_own_page(folder: Path) -> None:
-    """Check that writing the page would not overwrite someone else's.
-
-    Raises:
-        BadFile: if it would.
-    """
-    page = folder / PAGE
-    if page.exists() and not page.read_text(encoding="utf-8", errors="replace").startswith(TITLE):
-        raise BadFile(page, "is there and another page", "write to a folder of its own")
-
-
 def write_page(
     folder: Path,
     speeds: Sequence[PolicySpeed],
@@ -115,7 +104,7 @@ def write_page(
     Raises:
         BadFile: when there is another page, or the disk is full.
     """
-    require_own_page(folder)
+    require_own_page(folder / PAGE, TITLE)
     parts = [
         TITLE,
         f"By `octo-bench speed`, on {machine['cores']} cores ({machine['processor']}, "
