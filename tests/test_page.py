@@ -11,10 +11,7 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 from synthetic_study import (
-    CATEGORICAL,
     LIFT_IIWA,
     STACK,
     TITLE,
@@ -28,16 +25,11 @@ from octo_bench.cli import run
 from octo_bench.errors import BadFile
 from octo_bench.evaluation.conditions import Condition
 from octo_bench.evaluation.records import EpisodeRecord, read_records
-from octo_bench.reports.curve_chart import curves
 from octo_bench.reports.episode_list import list_episodes
-from octo_bench.reports.head_comparison import compare_heads
 from octo_bench.reports.page import write_page
 from octo_bench.reports.page_data import Section, headline, sections_of
 from octo_bench.reports.page_films import FOLDER, MOST, choose_films
 from octo_bench.reports.table import ReferencePoint, Table, summarise
-from octo_bench.reports.wording import ALPHA, say_agreement, say_difference
-from octo_bench.statistics.equivalence import Agreement, compare_with_published
-from octo_bench.statistics.intervals import Interval
 from octo_bench.studies.study import read_study
 
 ONE_TRAINING = [(0, 0)]
@@ -53,11 +45,6 @@ def sections(
     return sections_of(records, table)
 
 
-def paired(first: list[bool], second: list[bool], **more: object) -> list[EpisodeRecord]:
-    policy, head = CATEGORICAL
-    return cell(first, **more) + cell(second, policy=policy, head=head, **more)
-
-
 @pytest.fixture(scope="module")
 def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A page of everything: two heads, several trainings, errors, a perturbed condition."""
@@ -66,132 +53,6 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = write_study(tmp_path_factory.mktemp("study") / "everything", records)
     write_page(read_study(folder / "study.toml"), folder, folder / "report.html", films=False)
     return folder / "report.html"
-
-
-# What the tests allow to say.
-
-
-@given(
-    difference=st.floats(-1, 1),
-    low=st.floats(-1, 1),
-    high=st.floats(-1, 1),
-    p_value=st.floats(ALPHA, 1),
-)
-def test_nothing_is_called_better_where_the_test_does_not_reject(
-    difference: float, low: float, high: float, p_value: float
-) -> None:
-    said = say_difference("one", "two", difference, Interval(low, high), p_value)
-    assert "better" not in said
-    assert said.startswith("No difference between one and two is shown")
-
-
-@pytest.mark.parametrize(("difference", "winner"), [(0.2, "two"), (-0.2, "one")])
-def test_where_it_rejects_the_right_one_is_called_better(difference: float, winner: str) -> None:
-    said = say_difference("one", "two", difference, Interval(-0.3, 0.3), 0.01)
-    assert said.startswith(f"{winner} is better than")
-
-
-def test_a_page_without_a_rejected_test_says_better_nowhere(tmp_path: Path) -> None:
-    alike = [number % 3 > 0 for number in range(30)]
-    folder = write_study(tmp_path, paired(alike, alike[::-1], demos=50))
-    write_page(read_study(folder / "study.toml"), folder, folder / "report.html", films=False)
-    text = (folder / "report.html").read_text()
-    assert "No difference between diffusion and categorical is shown" in text
-    assert "better" not in text
-
-
-def test_heads_are_compared_on_what_both_did() -> None:
-    records = paired([True] * 20 + [False] * 5, [False] * 20 + [False] * 5, demos=50)
-    records += cell([True] * 25, env_id=LIFT_IIWA)  # one head only
-    records[20] = replace(records[20], error="FatalError: QACC")
-    (pair,) = compare_heads(records)
-    assert (pair.env_ids, pair.demos, pair.compared.pairs) == ((STACK,), 50, 24)
-    assert pair.compared.difference == pytest.approx(-20 / 24)
-    assert pair.rejected
-    assert pair.sentence.startswith("diffusion is better than categorical (-83 points")
-
-
-def test_over_several_targets_pairs_are_of_the_same_target_and_training() -> None:
-    wins, losses = [True] * 18 + [False] * 2, [True] * 8 + [False] * 12
-    records = paired(losses, wins, demos=50) + paired(losses, losses, demos=50, env_id=LIFT_IIWA)
-    records += paired(losses, wins, demos=50, draw=1)  # on one of the targets only
-    together, stack, lift = compare_heads(records)
-    assert together.env_ids == (STACK, LIFT_IIWA)
-    assert together.place == "2 targets together"
-    # Targets weigh alike: what was trained for one of them only does not count.
-    assert (together.compared.pairs, together.compared.units) == (40, 1)
-    assert together.compared.difference == pytest.approx(0.25)
-    assert (stack.compared.pairs, stack.compared.units) == (40, 2)
-    assert (stack.env_ids, lift.env_ids) == ((STACK,), (LIFT_IIWA,))
-    # It is one test by itself; those of single targets are corrected for being two.
-    assert together.p_adjusted == together.compared.p_value
-    assert stack.p_adjusted == pytest.approx(2 * stack.compared.p_value)
-
-
-def test_only_what_was_fine_tuned_alike_is_compared() -> None:
-    records = paired([True] * 10, [False] * 10, demos=50)
-    records += cell([True] * 10, demos=50, policy="octo-tiny, LoRA")
-    records += cell([True] * 10, policy="random", head="")
-    recipes = {"octo-tiny": "full", "octo-tiny-categorical": "full", "octo-tiny, LoRA": "lora"}
-    (pair,) = compare_heads(records, recipes)
-    assert (pair.first.policy, pair.second.policy) == ("octo-tiny", "octo-tiny-categorical")
-
-
-def test_the_mean_over_targets_stands_first(tmp_path: Path) -> None:
-    records = [
-        record
-        for env_id in (STACK, LIFT_IIWA)
-        for demos, successes in ((0, 5), (50, 15))
-        for record in cell([n < successes for n in range(20)], demos=demos, env_id=env_id)
-    ]
-    points = {0: ReferencePoint(0.3, 0.0), 50: ReferencePoint(0.2, 30.0)}
-    references = {STACK: points, LIFT_IIWA: points}
-    table = Table("A study", (), references, targets=(STACK, LIFT_IIWA))
-    (section,) = sections_of(records, table)
-    (mean,) = section.means
-    assert [each.row.rate for each in mean.rows] == [0.25, 0.75]
-    assert [each.against.agreement for each in mean.rows if each.against] == [
-        Agreement.CANNOT_TELL,
-        Agreement.DIFFERS,
-    ]
-    assert headline((section,)).startswith(
-        "octo-tiny succeeds in 25 % of the episodes without demonstrations and in 75 % with 50 "
-        "demonstrations, mean over 2 targets. Of 4 published rates"
-    )
-    titles = [chart.title for chart in curves(section)]
-    assert titles == ["mean over 2 targets", "Stack on Panda", "Lift on IIWA"]
-
-
-def test_many_comparisons_are_corrected() -> None:
-    small = ([True] * 6 + [False] * 4, [False] * 10)  # p = 0.03 alone
-    (alone,) = compare_heads(paired(*small, demos=50))
-    assert alone.rejected
-    several = [r for demos in (50, 100, 200) for r in paired(*small, demos=demos)]
-    assert not any(pair.rejected for pair in compare_heads(several))
-
-
-def test_another_initial_state_is_no_pair() -> None:
-    records = paired([True] * 10, [False] * 10)
-    moved = [replace(record, initial_state_sha256="0" * 64) for record in records[10:]]
-    assert compare_heads(records[:10] + moved) == ()
-
-
-@pytest.mark.parametrize(
-    ("successes", "published", "agreement", "said"),
-    [
-        (44, 0.68, Agreement.CANNOT_TELL, r"^above it, perhaps by less than 10 points; about \d+"),
-        (35, 0.68, Agreement.CANNOT_TELL, r"^about [\d,]+ episodes would decide$"),
-        (49, 0.30, Agreement.DIFFERS, r"^above it by more than 10 points$"),
-        (2, 0.90, Agreement.DIFFERS, r"^below it by more than 10 points$"),
-        (50, 0.99, Agreement.AGREES, r"^within 10 points$"),
-    ],
-)
-def test_the_verdict_says_the_side_and_what_would_decide(
-    successes: int, published: float, agreement: Agreement, said: str
-) -> None:
-    compared = compare_with_published(successes, 50, published, margin=0.1)
-    assert compared.agreement is agreement
-    assert re.search(said, say_agreement(compared))
 
 
 # What is counted.
