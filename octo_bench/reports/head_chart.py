@@ -14,6 +14,7 @@ _WIDTH = 400.0
 _MARGIN = 20.0  # beside the axis
 _TOP = 30.0
 _ROW = 54.0
+_ARROW = 5.0  # long, and to each side, where a whisker goes on beyond the axis
 
 
 def heads(pairs: Sequence[HeadPair]) -> tuple[Chart, ...]:
@@ -25,8 +26,8 @@ def heads(pairs: Sequence[HeadPair]) -> tuple[Chart, ...]:
 
 
 def _chart(first: str, second: str, pairs: Sequence[HeadPair]) -> Chart:
+    # Of two trainings, which may say next to nothing, an interval would dwarf all others.
     intervals = [pair.compared.as_trained for pair in pairs]
-    intervals += [pair.compared.trained_anew for pair in pairs if pair.compared.trained_anew]
     furthest = max(abs(bound) for each in intervals for bound in (each.low, each.high))
     reach = min(1.0, 0.1 * (int(10 * furthest) + 1))
     centre, bottom = _WIDTH / 2, _TOP + _ROW * len(pairs)
@@ -62,5 +63,19 @@ def _chart(first: str, second: str, pairs: Sequence[HeadPair]) -> Chart:
 
 
 def _whisker(low: float, high: float, y: float) -> Markup:
-    caps = [line(at, y - 4, at, y + 4, "whisker plain") for at in (low, high)]
-    return joined([line(low, y, high, y, "whisker plain"), *caps])
+    """From low to high, with an arrow where that is beyond the axis."""
+    left, right = max(low, _MARGIN), min(high, _WIDTH - _MARGIN)
+    ends = [
+        _cap(left, y) if left == low else _arrow(left, left + _ARROW, y),
+        _cap(right, y) if right == high else _arrow(right, right - _ARROW, y),
+    ]
+    return joined([line(left, y, right, y, "whisker plain"), *ends])
+
+
+def _cap(x: float, y: float) -> Markup:
+    return line(x, y - 4, x, y + 4, "whisker plain")
+
+
+def _arrow(tip: float, shaft: float, y: float) -> Markup:
+    sides = (y - _ARROW, y + _ARROW)
+    return joined([line(shaft, side, tip, y, "whisker plain") for side in sides])
