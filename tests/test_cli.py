@@ -91,6 +91,9 @@ def test_a_pipe_that_nobody_reads_is_not_taken_for_an_answer() -> None:
 EVALUATE = ("evaluate", "random", "Lift-Panda", "--episodes", "1")
 WATCH = ("watch", "random", "Lift-Panda")
 REGRESS = ("regress", "random", "--baseline", "absent.parquet")
+COLLECT = ("collect", "Lift-Panda", "--demos", "1")
+PRETRAIN = ("pretrain", "absent.toml")
+FINETUNE = ("finetune", "octo-tiny", "--demonstrations", "absent.hdf5", "--demos", "1")
 
 
 @pytest.mark.parametrize(
@@ -98,6 +101,7 @@ REGRESS = ("regress", "random", "--baseline", "absent.parquet")
     [
         (*EVALUATE, "--out"),
         (*WATCH, "--out"),
+        (*COLLECT, "--out"),
         (*REGRESS, "--out"),
         (*REGRESS, "--junit"),
         ("compare", "absent.parquet", "absent.parquet", "--out"),
@@ -112,8 +116,9 @@ REGRESS = ("regress", "random", "--baseline", "absent.parquet")
 def test_a_place_for_no_file_is_one_line_before_any_work(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], command: tuple[str, ...]
 ) -> None:
-    names = {"watch": "a.png", "demonstrators": "a.csv", "report": "a.html", "replay": "a.mp4"}
-    name = names.get(command[0], "a.parquet")
+    suffixes = {"demonstrators": "csv", "report": "html", "collect": "hdf5"}
+    suffixes |= {"watch": "png", "replay": "mp4"}
+    name = f"a.{suffixes.get(command[0], 'parquet')}"
     folder, file = tmp_path / name, tmp_path / "file"
     folder.mkdir()
     file.touch()
@@ -126,7 +131,14 @@ def test_a_place_for_no_file_is_one_line_before_any_work(
 
 @pytest.mark.parametrize(
     "command",
-    [(*REGRESS, "--films"), ("reproduce", "quick", "--out"), ("freeze", "Lift-Panda", "--out")],
+    [
+        (*REGRESS, "--films"),
+        ("reproduce", "quick", "--out"),
+        ("freeze", "Lift-Panda", "--out"),
+        (*PRETRAIN, "--out"),
+        (*PRETRAIN, "--out", "new", "--data"),
+        (*FINETUNE, "--out"),
+    ],
     ids=" ".join,
 )
 def test_a_place_for_no_folder_is_one_line_before_any_work(
@@ -145,6 +157,7 @@ def test_a_place_for_no_folder_is_one_line_before_any_work(
         ((*REGRESS, "--out"), ".parquet"),
         ((*WATCH, "--out"), ".mp4"),
         (("demonstrators", "--out"), ".csv"),
+        ((*COLLECT, "--out"), ".hdf5"),
     ],
 )
 def test_a_file_of_another_kind_is_one_line(

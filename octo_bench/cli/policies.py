@@ -103,9 +103,11 @@ def collect(
 ) -> None:
     """Collect demonstrations from the scripted expert, in robomimic's HDF5 layout."""
     from octo_bench.demonstrations.collecting import collect as collect_demonstrations
+    from octo_bench.files import require_writable
 
     if not suite:
         refuse_idle(context, "level", where="without --suite")
+    require_writable(out, ".hdf5", ".h5")
     summary = collect_demonstrations(
         env, demos, out, first_seed=seed, suite=suite, level=level, workers=workers
     )
@@ -125,8 +127,12 @@ def pretrain(
     workers: Workers = 1,
 ) -> None:
     """Pre-train a policy by a recipe; the demonstrations it names are collected first."""
+    from octo_bench.files import require_writable_folder
     from octo_bench.training.pretrain import pretrain as pretrain_policy
 
+    require_writable_folder(out)
+    if data is not None:
+        require_writable_folder(data)
     summary = pretrain_policy(recipe, out, data=data, workers=workers)
     print(f"{out}: {summary.steps} steps in {summary.seconds / 60:.1f} min")
 
@@ -180,10 +186,12 @@ def finetune(
     To an arm with another action size too: what the checkpoint has no weights for is listed.
     """
     from octo_bench.demonstrations.dataset import read_demonstrations
+    from octo_bench.files import require_writable_folder
     from octo_bench.studies.study import find_study, read_study, settings_for
     from octo_bench.training.finetune import FinetuneSettings
     from octo_bench.training.finetune import finetune as finetune_policy
 
+    require_writable_folder(out)
     if settings is None:
         base = FinetuneSettings(seed=seed)
     else:
