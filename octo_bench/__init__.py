@@ -1,5 +1,7 @@
 """octo-bench: how well an Octo policy does on a robot it has not seen."""
 
+import logging
+
 from octo_bench.simulation.graphics import choose_backend
 from octo_bench.simulation.registration import register
 
@@ -7,3 +9,5 @@ __version__ = "0.1.0"
 
 choose_backend()
 register()
+# A filter, which stays when robosuite sets its logger up: it warns of what is not used here.
+logging.getLogger("robosuite_logs").addFilter(lambda record: record.levelno >= logging.ERROR)

@@ -323,6 +323,13 @@ def full_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["umount", str(folder)], check=True)
 
 
+def test_robosuite_does_not_talk_between_our_lines(tmp_path: Path) -> None:
+    program = "from octo_bench.cli import main; main()"
+    command = [sys.executable, "-c", program, *COLLECT, "--out", str(tmp_path / "a.hdf5")]
+    ran = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert "[robosuite" not in ran.stdout + ran.stderr
+
+
 def test_a_full_disk_is_one_line_and_leaves_nothing(
     full_disk: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
