@@ -1,12 +1,14 @@
 """The figure of a study: success against demonstrations, with the published points.
 
-Of several targets, the mean over them stands above, and each of them in small below. A study with
-conditions has a list of dots instead: they are not numbers that an axis could be made of.
+Of several targets, the mean over them stands above, and each of them in small below. A study of
+conditions, or of policies that all have as many demonstrations, has a list of dots instead: those
+are not numbers that an axis could be made of.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from math import isnan
 from pathlib import Path
 
@@ -29,6 +31,19 @@ _DOT_ROW = 0.28  # inches that a line of the list of dots takes
 Point = Row | Mean
 
 
+@dataclass(frozen=True)
+class _Dots:
+    """A part of a list of dots: its heading, and a line of so much of `published` through it.
+
+    `points` are named; `number` is that of their colour and marker.
+    """
+
+    heading: str
+    points: tuple[tuple[str, Point], ...]
+    number: int = 0
+    published: float | None = None
+
+
 def write_figure(table: Table, folder: Path) -> None:
     """Write `figure.svg` and `figure.png` into `folder`."""
     figure = draw(table)
@@ -42,9 +57,12 @@ def write_figure(table: Table, folder: Path) -> None:
 
 
 def draw(table: Table) -> Figure:
-    """The figure of a study: dots for conditions, a mean with its targets, or curves alone."""
+    """The figure of a study: a list of dots, a mean with its targets, or curves alone."""
     if any(not row.condition.is_plain for row in table.rows):
-        return _draw_conditions(table)
+        return _draw_dots(table, _by_condition(table))
+    policies = {row.policy for row in table.rows}
+    if len(policies) > 1 and len({row.demos for row in table.rows}) == 1:
+        return _draw_dots(table, _by_policy(table))
     return _draw_targets(table) if table.targets else _draw_curves(table)
 
 
@@ -99,41 +117,75 @@ def _draw_targets(table: Table) -> Figure:
     return figure
 
 
-def _draw_conditions(table: Table) -> Figure:
-    """A dot with its interval for each row, grouped by policy, environment and demonstrations."""
+def _by_condition(table: Table) -> list[_Dots]:
+    """The conditions of each policy, environment and number of demonstrations."""
     groups: dict[tuple[str, str, int], list[Row]] = {}
     for row in table.rows:
         groups.setdefault((row.policy, row.env_id, row.demos), []).append(row)
     policies = list(dict.fromkeys(row.policy for row in table.rows))
-    heading, names, places, at, published = [], [], [], 0.0, False
-    height = 1.2 + _DOT_ROW * (len(table.rows) + 1.5 * len(groups))
+    return [
+        _Dots(
+            f"{policy}, {_short(env_id)}, {demos} demonstrations",
+            tuple((row.condition.short_name, row) for row in rows),
+            policies.index(policy),
+            _published(table, rows),
+        )
+        for (policy, env_id, demos), rows in groups.items()
+    ]
+
+
+def _by_policy(table: Table) -> list[_Dots]:
+    """The policies of the mean, if there is one, and of each environment."""
+    one_head = len({row.head for row in table.rows}) == 1
+    groups: dict[str, list[Point]] = {}
+    if table.targets:
+        groups[f"Mean over {len(table.targets)} targets"] = list(table.means)
+    for row in table.rows:
+        groups.setdefault(_short(row.env_id), []).append(row)
+    return [
+        _Dots(
+            f"{where}, {points[0].demos} demonstrations",
+            tuple((point.policy if one_head else _with_head(point), point) for point in points),
+            published=_published(table, points),
+        )
+        for where, points in groups.items()
+        if points
+    ]
+
+
+def _published(table: Table, points: Sequence[Point]) -> float | None:
+    """The published rate beside these: one, as they have an environment and demonstrations."""
+    found = [table.published(point) for point in points]
+    return next((each.success_rate for each in found if each is not None), None)
+
+
+def _draw_dots(table: Table, groups: Sequence[_Dots]) -> Figure:
+    """A dot with its interval for each point, a line each, under the headings of their groups."""
+    lines = sum(len(group.points) for group in groups)
+    height = 1.2 + _DOT_ROW * (lines + 1.5 * len(groups))
     figure = Figure(figsize=(7.0, height), layout="constrained")
     axes = figure.add_subplot()
-    for (policy, env_id, demos), rows in groups.items():
-        heading.append((at, f"{policy}, {_short(env_id)}, {demos} demonstrations"))
-        point = table.references.get(env_id, {}).get(demos)
-        if point is not None and rows[0].head:
-            published = True
-            ends = (at + 0.5, at + 0.5 + len(rows))
-            axes.plot([point.success_rate] * 2, ends, **{**_REFERENCE, "marker": ""})
-        for row in rows:
+    names, places, at = [], [], 0.0
+    for group in groups:
+        axes.text(0.0, at, group.heading, fontsize="small", fontweight="bold", va="center")
+        if group.published is not None:
+            ends = (at + 0.5, at + 0.5 + len(group.points))
+            axes.plot([group.published] * 2, ends, **{**_REFERENCE, "marker": ""})
+        style = {"color": _colour(group.number), "marker": _marker(group.number), "capsize": 3}
+        for name, point in group.points:
             at += 1.0
             places.append(at)
-            names.append(row.condition.short_name)
-            kind = policies.index(policy)
-            if not isnan(row.rate):
-                interval = [[row.rate - row.interval.low], [row.interval.high - row.rate]]
-                style = {"color": _colour(kind), "marker": _marker(kind), "capsize": 3}
-                axes.errorbar([row.rate], [at], xerr=interval, **style)
+            names.append(name)
+            if not isnan(point.rate):
+                interval = [[point.rate - point.interval.low], [point.interval.high - point.rate]]
+                axes.errorbar([point.rate], [at], xerr=interval, **style)
         at += 1.5
     axes.set_yticks(places, names, fontsize="small")
     axes.tick_params(axis="y", length=0)
-    for place, said in heading:
-        axes.text(0.0, place, said, fontsize="small", fontweight="bold", va="center")
     axes.set_ylim(at - 0.7, -0.8)
     axes.set_xlim(-0.03, 1.03)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
-    dotted = "; dotted is published, unperturbed" if published else ""
+    dotted = "; dotted is published" if any(g.published is not None for g in groups) else ""
     axes.set_xlabel(f"{_rates(table)}{dotted}")
     axes.grid(axis="x", color="#DDDDDD", linewidth=0.8)
     axes.set_axisbelow(True)
@@ -146,9 +198,7 @@ def _panel(axes: Axes, table: Table, rows: Sequence[Point], policies: Sequence[s
     """All policies' curves over the same rows, each always in the same colour."""
     for i, policy in enumerate(policies):
         if of_policy := [row for row in rows if row.policy == policy]:
-            head = of_policy[0].head
-            name = f"{policy} ({head} head)" if head else policy
-            _curve(axes, of_policy, name, i, _aside(i, len(policies)))
+            _curve(axes, of_policy, _with_head(of_policy[0]), i, _aside(i, len(policies)))
     points = {row.demos: point for row in rows if (point := table.published(row)) is not None}
     if points:
         demos = sorted(points)
@@ -204,6 +254,10 @@ def _colour(number: int) -> str:
 
 def _marker(number: int) -> str:
     return _MARKERS[number % len(_MARKERS)]
+
+
+def _with_head(point: Point) -> str:
+    return f"{point.policy} ({point.head} head)" if point.head else point.policy
 
 
 def _short(env_id: str) -> str:
