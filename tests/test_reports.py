@@ -301,6 +301,22 @@ def test_the_figure_of_conditions_is_a_list(tmp_path: Path) -> None:
     assert Image.open(tmp_path / "figure.png").size[0] == 1050
 
 
+def test_the_figure_of_policies_with_as_many_demonstrations_is_a_list(targets: Table) -> None:
+    rows = tuple(each for each in targets.rows if each.demos == 0)
+    (axes,) = draw(replace(targets, rows=rows)).axes
+    names = [label.get_text() for label in axes.get_yticklabels()]
+    policies = [f"{policy} ({head} head)" for policy, head in POLICIES]
+    assert names == [*policies, "random"] * 3
+    headings = [text.get_text().removesuffix(", 0 demonstrations") for text in axes.texts]
+    assert headings == ["Mean over 2 targets", "Stack, Panda", "Lift, Panda"]
+
+
+def test_a_list_of_policies_with_one_head_does_not_repeat_it() -> None:
+    table = Table("A study", (row(0, 10, "first"), row(0, 20, "second")), {})
+    (axes,) = draw(table).axes
+    assert [label.get_text() for label in axes.get_yticklabels()] == ["first", "second"]
+
+
 def test_csv_can_be_read_back_and_holds_what_stands_beside(table: Table, tmp_path: Path) -> None:
     (tmp_path / "table.csv").write_text(csv_text(table))
     assert read_rows(tmp_path / "table.csv") == table.rows
