@@ -16,7 +16,7 @@ from octo_bench.statistics.intervals import Interval
 _SERIES = 6  # colours and markers that the styles have
 
 _SIZE = (400.0, 270.0)
-_LEFT, _TOP, _RIGHT, _BOTTOM = 46.0, 10.0, 8.0, 46.0
+_LEFT, _TOP, _RIGHT, _BOTTOM = 54.0, 10.0, 8.0, 46.0
 _INSET = 16.0  # from the axis to the first and the last mark
 _LINE = 20.0
 _ASIDE = 7.0  # between the marks of two series at the same place
