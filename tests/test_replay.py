@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -146,13 +147,23 @@ def test_records_are_found_by_name_folder_and_file(study: Path) -> None:
 
 
 def test_a_policy_that_is_not_there_is_told_with_the_way_to_get_it(
-    study: Path, records: list[EpisodeRecord], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    study: Path,
+    records: list[EpisodeRecord],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tuned = records[-1]
-    quick = find_records("quick")
+    quick = tmp_path / "quick"  # as in a fresh clone: where the study has run, the policy is there
+    quick.mkdir()
+    for file in (each for each in find_records("quick").parent.iterdir() if each.is_file()):
+        shutil.copy(file, quick)
+    monkeypatch.setattr("octo_bench.studies.replaying.results_root", lambda: tmp_path)
     missing = replace(tuned, policy="octo-tiny", env_id="octo_bench/Stack-Panda-v0")
-    with pytest.raises(BadFile, match=r"50 demonstrations is not here; .*`octo-bench reproduce q"):
-        policy_of(missing, quick)
+    with pytest.raises(
+        BadFile, match=r"50 demonstrations is not here; .*`octo-bench reproduce quick`"
+    ):
+        policy_of(missing, quick / "episodes.parquet")
     with pytest.raises(BadFile, match="lists no cell of this episode"):
         policy_of(replace(tuned, draw=1), study / "episodes.parquet")
     file = tmp_path / "alone.parquet"
