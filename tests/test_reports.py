@@ -297,6 +297,9 @@ def test_the_figure_of_conditions_is_a_list(tmp_path: Path) -> None:
     (axes,) = draw(table).axes
     names = [label.get_text() for label in axes.get_yticklabels()]
     assert names == ["plain", "camera, level 1", "camera, level 2", "camera, level 3"]
+    assert axes.get_xlabel().endswith("; dotted is published, unperturbed")
+    (perturbed,) = draw(replace(table, rows=rows[1:])).axes
+    assert perturbed.get_xlabel() == axes.get_xlabel()
     write_figure(table, tmp_path)
     assert Image.open(tmp_path / "figure.png").size[0] == 1050
 

@@ -8,7 +8,7 @@ are not numbers that an axis could be made of.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import isnan
 from pathlib import Path
 
@@ -17,6 +17,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import PercentFormatter
 
+from octo_bench.evaluation.conditions import Condition
 from octo_bench.files import atomic_path
 from octo_bench.reports.table import Mean, Row, Table
 
@@ -128,7 +129,8 @@ def _by_condition(table: Table) -> list[_Dots]:
             f"{policy}, {_short(env_id)}, {demos} demonstrations",
             tuple((row.condition.short_name, row) for row in rows),
             policies.index(policy),
-            _published(table, rows),
+            # Of the task unperturbed, also where that is not among the conditions.
+            _published(table, [replace(rows[0], condition=Condition())]),
         )
         for (policy, env_id, demos), rows in groups.items()
     ]
@@ -185,8 +187,10 @@ def _draw_dots(table: Table, groups: Sequence[_Dots]) -> Figure:
     axes.set_ylim(at - 0.7, -0.8)
     axes.set_xlim(-0.03, 1.03)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
-    dotted = "; dotted is published" if any(g.published is not None for g in groups) else ""
-    axes.set_xlabel(f"{_rates(table)}{dotted}")
+    plain = all(row.condition.is_plain for row in table.rows)
+    dotted = "; dotted is published" + ("" if plain else ", unperturbed")
+    published = any(group.published is not None for group in groups)
+    axes.set_xlabel(f"{_rates(table)}{dotted if published else ''}")
     axes.grid(axis="x", color="#DDDDDD", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
