@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 from torchvision.ops import FrozenBatchNorm2d
 
+from octo_bench.models.group_norm import GroupNorm
 from octo_bench.models.pretrained import copy_weights
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
@@ -119,7 +120,7 @@ class VisionEncoder(nn.Module):
         def norm(channels: int) -> nn.Module:
             match config.norm:
                 case "group":
-                    return nn.GroupNorm(math.gcd(config.groups, channels), channels)
+                    return GroupNorm(math.gcd(config.groups, channels), channels)
                 case "batch_frozen":
                     return FrozenBatchNorm2d(channels)
                 case "none":

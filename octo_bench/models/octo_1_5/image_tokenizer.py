@@ -8,6 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from octo_bench.models.group_norm import GroupNorm
 from octo_bench.models.octo_1_5.config import ImageTokenizerConfig
 from octo_bench.models.octo_1_5.initialisation import NORM_EPSILON, positions
 
@@ -47,7 +48,7 @@ class StemLayer(nn.Module):
     def __init__(self, before: int, after: int) -> None:
         super().__init__()
         self.conv = StdConv(before, after)
-        self.norm = nn.GroupNorm(GROUPS, after, eps=NORM_EPSILON)
+        self.norm = GroupNorm(GROUPS, after, eps=NORM_EPSILON)
 
     def forward(self, maps: Tensor) -> Tensor:
         """(N, before, h, w) to (N, after, h / 2, w / 2)."""
