@@ -161,6 +161,12 @@ class Environment:
         return arms + self.embodiment.base_actions
 
     @property
+    def gripper_entries(self) -> tuple[int, ...]:
+        """Entries of an action that are gripper commands, not distances: the last of each arm."""
+        arms = len(self.embodiment.arms)
+        return tuple(ACTION_SIZE_PER_ARM * (arm + 1) - 1 for arm in range(arms))
+
+    @property
     def proprio_size(self) -> int:
         """Entries of an observation's proprioception, 11 an arm."""
         return PROPRIO_SIZE_PER_ARM * len(self.embodiment.arms)

@@ -98,6 +98,7 @@ def toy_demonstrations(
         paraphrases=paraphrases,
         episodes=tuple(made),
         sha256=f"{seed:064x}",
+        grippers=(6,),
     )
 
 

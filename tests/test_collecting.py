@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -159,6 +160,25 @@ def test_mapped_images_are_those_of_the_file(collected: Path, tmp_path: Path) ->
             np.testing.assert_array_equal(one.image_primary, other.image_primary)
             np.testing.assert_array_equal(one.image_wrist, other.image_wrist)
     assert len(list(tmp_path.glob(".*.frames"))) == 1
+
+
+def test_the_file_declares_its_grippers(collected: Path, tmp_path: Path) -> None:
+    assert read_demonstrations(collected).grippers == (6,)
+    copy = Path(shutil.copy(collected, tmp_path / "copy.hdf5"))
+    with h5py.File(copy, "r+") as file:
+        file["data"].attrs["grippers"] = "[0, 6]"
+    assert read_demonstrations(copy).grippers == (0, 6)
+    with h5py.File(copy, "r+") as file:
+        file["data"].attrs["grippers"] = "[7]"
+    with pytest.raises(BadDemonstrations, match="something else than entries of 7-entry actions"):
+        read_demonstrations(copy)
+    with h5py.File(copy, "r+") as file:
+        del file["data"].attrs["grippers"]  # as in older files
+    assert read_demonstrations(copy).grippers == (6,)
+    with h5py.File(copy, "r+") as file:
+        file["data"].attrs["env_id"] = "my_lab/Pour-UR10-v3"
+    with pytest.raises(BadDemonstrations, match=r"which entries .* are grippers; set"):
+        read_demonstrations(copy)
 
 
 def test_a_file_of_something_else_is_refused(collected: Path, tmp_path: Path) -> None:

@@ -98,7 +98,7 @@ def test_drawing_covers_data_and_phrasings_and_repeats_from_its_state() -> None:
 @given(st.integers(0, 2**32 - 1), st.sampled_from(["bounds", "mean_std"]))
 def test_scaling_is_undone_and_leaves_the_gripper(seed: int, kind: str) -> None:
     actions = np.random.default_rng(seed).uniform(-1, 1, (50, 14)).astype(np.float32)
-    scaling = action_scaling(actions, kind)
+    scaling = action_scaling(actions, kind, (6, 13))
     normalised = scaling.normalise(actions)
     np.testing.assert_allclose(scaling.restore(normalised), actions, atol=1e-5)
     np.testing.assert_array_equal(normalised[:, [6, 13]], actions[:, [6, 13]])
@@ -106,9 +106,16 @@ def test_scaling_is_undone_and_leaves_the_gripper(seed: int, kind: str) -> None:
         assert np.abs(normalised).max() <= 1 + 1e-5
 
 
+def test_grippers_are_the_entries_that_are_declared_wherever_they_are() -> None:
+    joints_and_gripper = np.random.default_rng(0).uniform(-0.5, 0.5, (50, 8)).astype(np.float32)
+    scaling = action_scaling(joints_and_gripper, "bounds", (7,))
+    assert (scaling.offset[7], scaling.scale[7]) == (0, 1)
+    assert (scaling.scale[:7] < 0.51).all()
+
+
 def test_an_entry_that_never_moves_is_not_blown_up() -> None:
     actions = np.full((10, 7), 0.01, np.float32)
-    assert (action_scaling(actions, "bounds").scale[:6] == np.float32(0.05)).all()
+    assert (action_scaling(actions, "bounds", (6,)).scale[:6] == np.float32(0.05)).all()
 
 
 def test_statistics_file_round_trips_and_falls_back_to_the_pool(tmp_path: Path) -> None:

@@ -24,7 +24,13 @@ import numpy as np
 from tqdm import tqdm
 
 from octo_bench.definitions import ACTION_SIZE_PER_ARM, Disturbance, environment
-from octo_bench.demonstrations.dataset import FORMAT, IMAGES, demo_names
+from octo_bench.demonstrations.dataset import (
+    FORMAT,
+    GRIPPERS,
+    IMAGES,
+    SECOND_WRIST,
+    demo_names,
+)
 from octo_bench.errors import BadDemonstrations
 from octo_bench.experts.demonstrators import demonstrate
 from octo_bench.files import explain_full_disk
@@ -272,6 +278,7 @@ def _write_header(file: h5py.File, source: Source) -> None:
         level=source.level,
         tried=0,
         total=0,
+        **{GRIPPERS: json.dumps(declared.gripper_entries)},
     )
 
 
@@ -280,7 +287,8 @@ def _write_demo(data: h5py.Group, name: str, result: Attempt) -> None:
         del data[name]
     demo = data.create_group(name)
     for key, value in result.observations.items():
-        packing = {"compression": "gzip", "compression_opts": 1} if key in IMAGES else {}
+        is_image = key in (*IMAGES, SECOND_WRIST)
+        packing = {"compression": "gzip", "compression_opts": 1} if is_image else {}
         demo.create_dataset(f"obs/{key}", data=value, **packing)
     demo.create_dataset("actions", data=result.actions)
     demo.create_dataset("actions_executed", data=result.executed)

@@ -15,12 +15,17 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from octo_bench.definitions import PROPRIO_SIZE_PER_ARM
-from octo_bench.errors import BadDemonstrations
+from octo_bench.definitions import PROPRIO_SIZE_PER_ARM, environment
+from octo_bench.errors import BadDemonstrations, UnknownName
 from octo_bench.files import atomic_path, sha256_file
 
 FORMAT = 1
 IMAGES = ("image_primary", "image_wrist")
+"""The images that every file has."""
+SECOND_WRIST = "image_wrist_2"
+"""The image that files of two arms have, too."""
+GRIPPERS = "grippers"
+"""Attribute of `data`: JSON, the entries of an action that are gripper commands."""
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,7 @@ class Episode:
     """One demonstration of T steps; `actions[t]` is the clean answer to the observation at t.
 
     Images (T, H, W, 3) uint8, `proprio` (T, P) float32, `actions` (T, A) float32.
+    `image_wrist_2` is from the second arm's wrist, None with one arm.
     """
 
     image_primary: np.ndarray
@@ -35,11 +41,21 @@ class Episode:
     proprio: np.ndarray
     actions: np.ndarray
     seed: int
+    image_wrist_2: np.ndarray | None = None
+
+    @property
+    def cameras(self) -> tuple[str, ...]:
+        """The images that there are, by name."""
+        return IMAGES if self.image_wrist_2 is None else (*IMAGES, SECOND_WRIST)
 
 
 @dataclass(frozen=True)
 class Demonstrations:
-    """Demonstrations of one task on one embodiment; `sha256` is that of their file."""
+    """Demonstrations of one task on one embodiment.
+
+    `sha256` is that of their file. `grippers` are the entries of an action that are gripper
+    commands: those are not scaled.
+    """
 
     env_id: str
     embodiment: str
@@ -48,6 +64,7 @@ class Demonstrations:
     paraphrases: tuple[str, ...]
     episodes: tuple[Episode, ...]
     sha256: str
+    grippers: tuple[int, ...]
 
 
 def read_demonstrations(
@@ -94,6 +111,7 @@ def read_demonstrations(
                 paraphrases=tuple(json.loads(data.attrs["paraphrases"])),
                 episodes=tuple(_read_episode(data[name], views.get(name)) for name in chosen),
                 sha256=sha256,
+                grippers=_grippers(path, data),
             )
     except KeyError as missing:
         raise BadDemonstrations(
@@ -114,31 +132,61 @@ def _check_proprio(path: Path, entries: int) -> None:
         )
 
 
+def _grippers(path: Path, data: h5py.Group) -> tuple[int, ...]:
+    """Which entries of an action are gripper commands.
+
+    The file says so. Older files do not, and name one of our environments, which does.
+    """
+    entries = data[demo_names(data.file)[0]]["actions"].shape[1]
+    fix = f"set the attribute '{GRIPPERS}' of 'data' to their indices in JSON, such as \"[6]\""
+    if GRIPPERS in data.attrs:
+        try:
+            listed = json.loads(data.attrs[GRIPPERS])
+        except (TypeError, ValueError) as error:
+            raise BadDemonstrations(path, f"'{GRIPPERS}' is not JSON ({error})", fix) from error
+        is_list = isinstance(listed, list) and all(type(each) is int for each in listed)
+        if not (is_list and all(0 <= each < entries for each in listed)):
+            problem = f"'{GRIPPERS}' lists something else than entries of {entries}-entry actions"
+            raise BadDemonstrations(path, problem, fix)
+        return tuple(listed)
+    try:
+        return environment(str(data.attrs["env_id"]).rpartition("-v")[0]).gripper_entries
+    except UnknownName as error:
+        problem = "does not say which entries of an action are grippers"
+        raise BadDemonstrations(path, problem, fix) from error
+
+
 def demo_names(file: h5py.File) -> list[str]:
     """The demonstrations of an open file, in the order in which they were collected."""
     return sorted(file["data"], key=lambda name: int(name.removeprefix("demo_")))
 
 
 def _read_episode(demo: h5py.Group, views: Sequence[np.ndarray] | None) -> Episode:
-    primary, wrist = views or (demo[f"obs/{image}"][()] for image in IMAGES)
+    images = views or [demo[f"obs/{image}"][()] for image in _images(demo)]
     return Episode(
-        image_primary=primary,
-        image_wrist=wrist,
+        **dict(zip(_images(demo), images, strict=True)),
         proprio=demo["obs/proprio"][()],
         actions=demo["actions"][()].astype(np.float32),
         seed=int(demo.attrs["seed"]),
     )
 
 
+def _images(demo: h5py.Group) -> tuple[str, ...]:
+    return (*IMAGES, SECOND_WRIST) if SECOND_WRIST in demo["obs"] else IMAGES
+
+
 def _mapped_frames(
     path: Path, sha256: str, file: h5py.File
-) -> Mapping[str, tuple[np.ndarray, np.ndarray]]:
-    """Every demonstration's primary and wrist images, from one file of raw pixels beside `path`.
+) -> Mapping[str, tuple[np.ndarray, ...]]:
+    """Every demonstration's images, in their order, from one file of raw pixels beside `path`.
 
     The file is named for the content, so that one of other demonstrations is never taken.
     """
     names = demo_names(file)
-    images = [[file["data"][name]["obs"][image] for image in IMAGES] for name in names]
+    images = [
+        [demo["obs"][image] for image in _images(demo)]
+        for demo in (file["data"][name] for name in names)
+    ]
     raw = path.with_name(f".{path.stem}-{sha256[:16]}.frames")
     if not raw.exists():
         with atomic_path(raw) as temporary, temporary.open("wb") as out:
@@ -149,9 +197,9 @@ def _mapped_frames(
     pixels = np.asarray(np.memmap(raw, np.uint8, "r"))
     for name, views in zip(names, images, strict=True):
         ends = np.cumsum([offset, *(view.size for view in views)])
-        primary, wrist = (
+        found[name] = tuple(
             pixels[begin:end].reshape(view.shape)
             for view, begin, end in zip(views, ends, ends[1:], strict=False)
         )
-        found[name], offset = (primary, wrist), int(ends[-1])
+        offset = int(ends[-1])
     return found

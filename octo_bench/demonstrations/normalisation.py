@@ -3,8 +3,9 @@
 The environments' actions mean the same on every arm, so one scaling is shared by all: with one per
 embodiment, an arm that was never seen gets one that no answer of the network was meant for: zero
 is then a constant tilt. Where actions mean different things, each embodiment has its own, and a
-pooled entry is there for the others. The gripper is left alone, since it is a command and not a
-distance. Proprioception is scaled by one set of statistics.
+pooled entry is there for the others. Grippers are left alone, since they are commands and not
+distances; which entries they are is declared with the data. Proprioception is scaled by one set
+of statistics.
 """
 
 from __future__ import annotations
@@ -22,7 +23,6 @@ from octo_bench.files import write_json
 
 Kind = Literal["bounds", "mean_std"]
 POOLED = "default"
-ARM_ACTIONS = 7
 SMALLEST_ACTION_SCALE = 0.05
 """In environment units: an action entry that hardly moves is not blown up to full range."""
 SMALLEST_PROPRIO_SCALE = 0.01
@@ -65,8 +65,8 @@ class Statistics:
         return Statistics(self.kind, self.proprio, {**self.actions, embodiment: scaling})
 
 
-def action_scaling(actions: np.ndarray, kind: Kind) -> Affine:
-    """Scaling of actions (N, A), the gripper of each arm untouched.
+def action_scaling(actions: np.ndarray, kind: Kind, grippers: Collection[int]) -> Affine:
+    """Scaling of actions (N, A), the entries `grippers` untouched.
 
     "bounds" maps the smallest and largest value to -1 and 1; "mean_std" standardises.
     """
@@ -76,7 +76,7 @@ def action_scaling(actions: np.ndarray, kind: Kind) -> Affine:
     else:
         offset, scale = actions.mean(0), actions.std(0)
     scale = np.maximum(scale, SMALLEST_ACTION_SCALE)
-    gripper = np.arange(actions.shape[1]) % ARM_ACTIONS == ARM_ACTIONS - 1
+    gripper = np.isin(np.arange(actions.shape[1]), list(grippers))
     return Affine(
         np.where(gripper, 0, offset).astype(np.float32),
         np.where(gripper, 1, scale).astype(np.float32),
@@ -84,9 +84,16 @@ def action_scaling(actions: np.ndarray, kind: Kind) -> Affine:
 
 
 def compute_statistics(
-    actions: Mapping[str, Sequence[np.ndarray]], proprio: Sequence[np.ndarray], kind: Kind
+    actions: Mapping[str, Sequence[np.ndarray]],
+    proprio: Sequence[np.ndarray],
+    kind: Kind,
+    grippers: Collection[int],
 ) -> Statistics:
-    """Statistics from raw actions (N, A) by embodiment and raw proprioception (N, P)."""
+    """Statistics from raw actions (N, A) by embodiment and raw proprioception (N, P).
+
+    Args:
+        grippers: the entries of an action that are not scaled.
+    """
     by_embodiment = {name: np.concatenate(list(parts)) for name, parts in actions.items()}
     pooled = np.concatenate(list(by_embodiment.values()))
     states = np.concatenate(list(proprio))
@@ -97,8 +104,8 @@ def compute_statistics(
             np.maximum(states.std(0), SMALLEST_PROPRIO_SCALE).astype(np.float32),
         ),
         actions={
-            POOLED: action_scaling(pooled, kind),
-            **{name: action_scaling(part, kind) for name, part in by_embodiment.items()},
+            POOLED: action_scaling(pooled, kind, grippers),
+            **{name: action_scaling(part, kind, grippers) for name, part in by_embodiment.items()},
         },
     )
 

@@ -94,6 +94,12 @@ class Windows:
         self._ahead = torch.arange(chunk)
 
     @property
+    def cameras(self) -> tuple[str, ...]:
+        """The images that all episodes have."""
+        of_each = [episode.cameras for episode in self._episodes]
+        return tuple(name for name in of_each[0] if all(name in names for names in of_each))
+
+    @property
     def frame_count(self) -> int:
         """Number of frames over all data sets."""
         return int(self._starts[-1])
@@ -128,20 +134,21 @@ class Windows:
 
     def primary(self, frames: Tensor) -> Tensor:
         """Images (N, H, W, 3) uint8 of the primary camera at `frames` (N,)."""
-        return self._gather("image_primary", frames)
+        return self.images("image_primary", frames)
 
     def wrist(self, frames: Tensor) -> Tensor:
         """Images (N, H, W, 3) uint8 of the wrist camera at `frames` (N,)."""
-        return self._gather("image_wrist", frames)
+        return self.images("image_wrist", frames)
 
-    def _gather(self, image: str, frames: Tensor) -> Tensor:
+    def images(self, camera: str, frames: Tensor) -> Tensor:
+        """Images (N, H, W, 3) uint8 of a camera, one of `cameras`, at `frames` (N,)."""
         numbers = frames.numpy()
         owners = np.searchsorted(self._episode_starts, numbers, side="right") - 1
         within = numbers - self._episode_starts[owners]
-        shape = getattr(self._episodes[0], image).shape[1:]
+        shape = getattr(self._episodes[0], camera).shape[1:]
         out = np.empty((len(numbers), *shape), np.uint8)
         for row, (owner, frame) in enumerate(zip(owners.tolist(), within.tolist(), strict=True)):
-            out[row] = getattr(self._episodes[owner], image)[frame]
+            out[row] = getattr(self._episodes[owner], camera)[frame]
         return torch.from_numpy(out)
 
 
@@ -166,4 +173,7 @@ def statistics_of(datasets: Sequence[Demonstrations], kind: Kind) -> Statistics:
     for data in datasets:
         actions.setdefault(data.embodiment, []).extend(e.actions for e in data.episodes)
     proprio = [episode.proprio for data in datasets for episode in data.episodes]
-    return compute_statistics(actions, proprio, kind)
+    grippers = {data.grippers for data in datasets}
+    if len(grippers) > 1:
+        raise ValueError(f"data sets have their grippers at other entries: {sorted(grippers)}")
+    return compute_statistics(actions, proprio, kind, grippers.pop())
