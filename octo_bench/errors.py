@@ -38,6 +38,11 @@ class BadFile(OctoBenchError):
     def __init__(self, path: Path | str, problem: str, mend: str) -> None:
         super().__init__(path, problem, mend)
 
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return Path(self.args[0])
+
     def __str__(self) -> str:
         path, problem, mend = self.args
         return f"{path}: {problem}; {mend}"

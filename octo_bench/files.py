@@ -3,33 +3,101 @@
 from __future__ import annotations
 
 import errno
+import fcntl
 import hashlib
 import json
 import os
+import signal
 import tempfile
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from octo_bench.errors import BadFile
+from octo_bench.errors import BadFile, OctoBenchError
 
 _DISK_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_TOLD_OF = (
+    *(f"errno = {code}" for code in _DISK_FULL),
+    f"os error {errno.ENOSPC}",
+    f"[Errno {errno.ENOSPC}]",
+    os.strerror(errno.ENOSPC),
+)
+"""How HDF5, Rust, Arrow and PyTorch report a full disk inside their messages."""
+
+
+def is_disk_full(error: BaseException) -> bool:
+    """Whether an exception, or what caused it, is the system's "no space left"."""
+    chain: BaseException | None = error
+    while chain is not None:
+        if isinstance(chain, OSError) and chain.errno in _DISK_FULL:
+            return True
+        # `OSError` of HDF5 at writing, `RuntimeError` at closing, errors of their own of others.
+        if any(told in str(chain) for told in _TOLD_OF):
+            return True
+        chain = chain.__cause__ or chain.__context__
+    return False
 
 
 @contextmanager
 def explain_full_disk(path: Path) -> Iterator[None]:
-    """Turn the system's "no space left" into a `BadFile` that names `path`."""
+    """Turn "no space left", however a library reports it, into a `BadFile` that names `path`."""
     try:
         yield
-    except OSError as error:
-        # HDF5 reports the system's number only inside its message.
-        full = error.errno in _DISK_FULL or any(
-            f"errno = {code}" in str(error) for code in _DISK_FULL
-        )
-        if full:
+    except OctoBenchError:
+        raise
+    except Exception as error:
+        if is_disk_full(error):
             raise BadFile(path, "no space left to write it", "free some disk space") from error
         raise
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Put Ctrl-C and SIGTERM off until the end, as a library in C may lose the exception.
+
+    Without effect outside of the main thread, where no signal arrives.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    arrived: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _frame: arrived.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in arrived:
+            signal.raise_signal(number)
+
+
+@contextmanager
+def only_user(lock: Path, busy: OctoBenchError) -> Iterator[None]:
+    """Hold the file `lock`, which is made, so that no other process of this machine does.
+
+    Raises:
+        OctoBenchError: `busy`, when another process holds it.
+    """
+    while True:
+        lock.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            held = lock.open("w")
+        except FileNotFoundError:  # its last user removes the folder at this moment
+            continue
+        with held:
+            try:
+                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise busy from error
+            if not lock.exists() or os.fstat(held.fileno()).st_ino != lock.stat().st_ino:
+                continue  # its last user has removed it since
+            yield
+            return
 
 
 def require_writable(path: Path, *suffixes: str) -> None:
@@ -89,8 +157,12 @@ def _require_room(folder: Path, wanted: Path) -> None:
 
 
 @contextmanager
-def atomic_path(path: Path) -> Iterator[Path]:
+def atomic_path(path: Path, named: Path | None = None) -> Iterator[Path]:
     """A temporary sibling of `path` to write to; renamed to `path` on success, else removed.
+
+    Args:
+        path: of the file.
+        named: what an error names, `path` if not given.
 
     Raises:
         BadFile: when the disk is full.
@@ -99,7 +171,7 @@ def atomic_path(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with explain_full_disk(path):
+        with explain_full_disk(named or path):
             yield temporary
             with temporary.open("rb+") as handle:
                 os.fsync(handle.fileno())

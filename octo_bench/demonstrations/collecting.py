@@ -24,16 +24,12 @@ import numpy as np
 from tqdm import tqdm
 
 from octo_bench.definitions import ACTION_SIZE_PER_ARM, Disturbance, environment
-from octo_bench.demonstrations.dataset import (
-    FORMAT,
-    GRIPPERS,
-    IMAGES,
-    SECOND_WRIST,
-    demo_names,
-)
+from octo_bench.demonstrations.dataset import FORMAT
+from octo_bench.demonstrations.layout import GRIPPERS, integer, open_checked, text
+from octo_bench.demonstrations.unfinished import CollectionSummary, Unfinished, unfinished
 from octo_bench.errors import BadDemonstrations
 from octo_bench.experts.demonstrators import demonstrate
-from octo_bench.files import explain_full_disk
+from octo_bench.reading import parse_json
 from octo_bench.simulation.construction import robosuite_settings
 from octo_bench.simulation.environment import OctoBenchEnvironment
 from octo_bench.simulation.world import Control
@@ -77,15 +73,6 @@ class Source:
         return f"{self.env_id}{look} from seed {self.first_seed}, disturbed by {by}"
 
 
-@dataclass(frozen=True)
-class CollectionSummary:
-    """What collecting came to: demonstrations kept, episodes tried, steps kept."""
-
-    kept: int
-    tried: int
-    steps: int
-
-
 def collect(
     env_id: str,
     demos: int,
@@ -125,17 +112,17 @@ def collect(
         suite,
         level if suite else 0,
     )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    unfinished = out.with_name(f".{out.name}.part")
-    if out.exists():
-        kept, tried, steps = _state_of(out, source)
-        if kept >= demos:
-            return CollectionSummary(kept, tried, steps)
-        out.replace(unfinished)
-    with explain_full_disk(out):
-        summary = _collect_into(unfinished, source, demos, workers, progress)
-        unfinished.replace(out)
-    return summary
+    with unfinished(
+        out,
+        first_seed,
+        partial(_write_header, source=source),
+        partial(_require_same, source=source),
+    ) as collection:
+        if collection.summary.kept < demos:
+            with closing(_attempts(source, collection.summary.tried, workers)) as attempts:
+                _collect_into(collection, attempts, source, demos, progress)
+        collection.finish()
+        return collection.summary
 
 
 def attempt(
@@ -205,29 +192,31 @@ def _environment(
 
 
 def _collect_into(
-    path: Path, source: Source, demos: int, workers: int, progress: bool
-) -> CollectionSummary:
-    if path.exists() and not _is_readable(path):
-        path.unlink()  # a cut in the middle of a write can spoil the whole file
-    if not path.exists():
-        with h5py.File(path, "w") as file:
-            _write_header(file, source)
-    kept, tried, steps = _state_of(path, source)
-    bar = tqdm(total=demos, initial=kept, desc=f"collect {source.env_id}", disable=not progress)
-    with bar, closing(_attempts(source, tried, workers)) as attempts:
-        while kept < demos:
+    collection: Unfinished, attempts: Iterator[Attempt], source: Source, demos: int, progress: bool
+) -> None:
+    kept = collection.summary.kept
+    with tqdm(
+        total=demos, initial=kept, desc=f"collect {source.env_id}", disable=not progress
+    ) as bar:
+        while collection.summary.kept < demos:
             result = next(attempts)
-            tried += 1
-            # Opened anew for each, so that a cut leaves whole demonstrations behind.
-            with h5py.File(path, "r+") as file:
-                if result.success:
-                    steps += len(result.actions)
-                    _write_demo(file["data"], f"demo_{kept}", result)
-                    kept += 1
-                    bar.update()
-                file["data"].attrs.update(tried=tried, total=steps)
-            bar.set_postfix(tried=tried)
-    return CollectionSummary(kept, tried, steps)
+            if result.success:
+                arrays = {f"obs/{key}": values for key, values in result.observations.items()}
+                arrays |= {
+                    "actions": result.actions,
+                    "actions_executed": result.executed,
+                    "states": result.states,
+                }
+                attributes = {
+                    "num_samples": len(result.actions),
+                    "seed": result.seed,
+                    "model_file": result.model_file,
+                }
+                collection.add(result.seed, arrays, attributes, len(result.actions))
+                bar.update()
+            else:
+                collection.tried(result.seed)
+            bar.set_postfix(tried=collection.summary.tried)
 
 
 def _attempts(source: Source, tried: int, workers: int) -> Iterator[Attempt]:
@@ -254,7 +243,8 @@ def _attempts(source: Source, tried: int, workers: int) -> Iterator[Attempt]:
             pending.append(pool.apply_async(try_seed, (seed + 2 * workers - 1,)))
 
 
-def _write_header(file: h5py.File, source: Source) -> None:
+def _write_header(data: h5py.Group, source: Source) -> None:
+    """Put on the group of a file what is to be said of all its demonstrations."""
     declared = environment(source.env_id)
     env_args = {
         "env_name": declared.task.robosuite,
@@ -262,7 +252,7 @@ def _write_header(file: h5py.File, source: Source) -> None:
         "type": 1,  # robomimic's EnvType.ROBOSUITE_TYPE
         "env_kwargs": robosuite_settings(declared),
     }
-    file.create_group("data").attrs.update(
+    data.attrs.update(
         format=FORMAT,
         env_args=json.dumps(env_args),
         env_id=declared.id,
@@ -282,51 +272,20 @@ def _write_header(file: h5py.File, source: Source) -> None:
     )
 
 
-def _write_demo(data: h5py.Group, name: str, result: Attempt) -> None:
-    if name in data:  # half-written when the collection was cut off
-        del data[name]
-    demo = data.create_group(name)
-    for key, value in result.observations.items():
-        is_image = key in (*IMAGES, SECOND_WRIST)
-        packing = {"compression": "gzip", "compression_opts": 1} if is_image else {}
-        demo.create_dataset(f"obs/{key}", data=value, **packing)
-    demo.create_dataset("actions", data=result.actions)
-    demo.create_dataset("actions_executed", data=result.executed)
-    demo.create_dataset("states", data=result.states)
-    demo.attrs.update(
-        num_samples=len(result.actions), seed=result.seed, model_file=result.model_file
-    )
+def _require_same(file: Path, named: Path, source: Source) -> None:
+    """Refuse a file that holds demonstrations of something else than `source`.
 
-
-def _is_readable(path: Path) -> bool:
-    try:
-        with h5py.File(path) as file:
-            return "total" in file["data"].attrs
-    except (OSError, KeyError):
-        return False
-
-
-def _state_of(path: Path, source: Source) -> tuple[int, int, int]:
-    """Demonstrations kept, episodes tried, steps kept, of a collection that is to go on."""
-    mend = "delete it, or choose another --out"
-    try:
-        with h5py.File(path) as file:
-            found = file["data"].attrs
-            held = Source(
-                str(found["env_id"]),
-                int(found["first_seed"]),
-                Disturbance(**json.loads(found["disturbance"])),
-                str(found.get("suite", "")),
-                int(found.get("level", 0)),
-            )
-            if held != source:
-                raise BadDemonstrations(path, f"holds {held}", mend)
-            tried = int(found["tried"])
-            whole = [
-                demo
-                for demo in (file["data"][name] for name in demo_names(file))
-                if int(demo.attrs.get("seed", held.first_seed + tried)) < held.first_seed + tried
-            ]
-            return len(whole), tried, sum(int(demo.attrs["num_samples"]) for demo in whole)
-    except (OSError, KeyError) as broken:
-        raise BadDemonstrations(path, "is no readable collection", mend) from broken
+    Raises:
+        BadDemonstrations: naming `named`.
+    """
+    with open_checked(file) as opened:
+        data = opened["data"]
+        held = Source(
+            text(data, "env_id"),
+            integer(data, "first_seed"),
+            Disturbance(**parse_json(text(data, "disturbance"))),
+            text(data, "suite") if "suite" in data.attrs else "",
+            integer(data, "level", 0),
+        )
+    if held != source:
+        raise BadDemonstrations(named, f"holds {held}", "delete it, or choose another --out")

@@ -1,31 +1,46 @@
-"""Demonstration files in robomimic's HDF5 layout: how they are laid out, read and checked.
+"""Demonstration files in robomimic's HDF5 layout (see `layout`), read into arrays.
 
-`data/demo_<i>/{obs/*, actions, states}`, with `env_args` and the episode's `model_file` as
-attributes, as robomimic's "Dataset Structure" page describes it. Beyond that the `data` group
-names the environment, the instruction, the demonstrator and the versions, and each demo its seed.
+Beyond that layout the `data` group names the environment, the instruction, the demonstrator and
+the versions, and each demo its seed. A file is checked as a whole before anything of it is used.
 """
 
 from __future__ import annotations
 
-import json
+import fcntl
+import mmap
+import os
+import weakref
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import h5py
 import numpy as np
 
 from octo_bench.definitions import PROPRIO_SIZE_PER_ARM, environment
+from octo_bench.demonstrations.layout import (
+    GRIPPERS,
+    IMAGES,
+    LARGEST_ACTION,
+    LARGEST_PROPRIO,
+    SECOND_WRIST,
+    check_demonstration,
+    demo_names,
+    demonstration,
+    image_names,
+    integer,
+    json_value,
+    numbers,
+    open_checked,
+    shapes,
+    text,
+)
 from octo_bench.errors import BadDemonstrations, UnknownName
 from octo_bench.files import atomic_path, sha256_file
 
 FORMAT = 1
-IMAGES = ("image_primary", "image_wrist")
-"""The images that every file has."""
-SECOND_WRIST = "image_wrist_2"
-"""The image that files of two arms have, too."""
-GRIPPERS = "grippers"
-"""Attribute of `data`: JSON, the entries of an action that are gripper commands."""
+_FIX = "collect it again with `octo-bench collect`"
 
 
 @dataclass(frozen=True)
@@ -42,6 +57,11 @@ class Episode:
     actions: np.ndarray
     seed: int
     image_wrist_2: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        lengths = {len(self.proprio), *(len(getattr(self, image)) for image in self.cameras)}
+        if lengths != {len(self.actions)}:
+            raise ValueError("observations and actions of an episode must be equally many")
 
     @property
     def cameras(self) -> tuple[str, ...]:
@@ -77,59 +97,63 @@ def read_demonstrations(
 
     Args:
         mapped: unpack all images once into a file beside this one and map them from there, so
-            that any number of processes share one copy, which need not fit into memory.
+            that any number of processes share one copy, which need not fit into memory. The last
+            of them removes it.
 
     Raises:
-        BadDemonstrations: for a file that is no HDF5, was cut off, lacks something, or has fewer
-            demonstrations than asked for.
+        BadDemonstrations: for a file that is no HDF5, was cut off, lacks something, holds arrays
+            that do not go together or values that cannot be, or has fewer demonstrations than
+            asked for.
     """
     path = Path(path)
-    if not path.is_file():
-        raise BadDemonstrations(path, "no such file", "collect it with `octo-bench collect`")
-    try:
-        with h5py.File(path) as file:
-            names = demo_names(file)
-            if demos is not None and demos > len(names):
-                raise BadDemonstrations(
-                    path,
-                    f"has {len(names)} demonstrations, {demos} were asked for",
-                    f"collect more with `octo-bench collect --demos {demos}`",
-                )
-            order = np.arange(len(names))
-            if draw:
-                order = np.random.default_rng(draw).permutation(len(names))
-            chosen = [names[index] for index in order[:demos]]
-            data = file["data"]
-            sha256 = sha256_file(path)
-            _check_proprio(path, data[chosen[0]]["obs/proprio"].shape[1])
-            views = _mapped_frames(path, sha256, file) if mapped else {}
-            return Demonstrations(
-                env_id=str(data.attrs["env_id"]),
-                embodiment=str(data.attrs["embodiment"]),
-                task=str(data.attrs["task"]),
-                instruction=str(data.attrs["instruction"]),
-                paraphrases=tuple(json.loads(data.attrs["paraphrases"])),
-                episodes=tuple(_read_episode(data[name], views.get(name)) for name in chosen),
-                sha256=sha256,
-                grippers=_grippers(path, data),
+    with open_checked(path) as file:
+        names = demo_names(file)
+        if demos is not None and demos > len(names):
+            raise BadDemonstrations(
+                path,
+                f"has {len(names)} demonstrations, {demos} were asked for",
+                f"collect more with `octo-bench collect --demos {demos}`",
             )
-    except KeyError as missing:
-        raise BadDemonstrations(
-            path, f"lacks something ({missing.args[0]})", "collect it with `octo-bench collect`"
-        ) from missing
-    except OSError as broken:
-        raise BadDemonstrations(
-            path, "is no readable HDF5 file, or was cut off", "collect it with `octo-bench collect`"
-        ) from broken
+        _check_together(path, [demonstration(file, name) for name in names])
+        order = np.arange(len(names))
+        if draw:
+            order = np.random.default_rng(draw).permutation(len(names))
+        chosen = [names[index] for index in order[:demos]]
+        data = file["data"]
+        paraphrases = json_value(data, "paraphrases")
+        if not isinstance(paraphrases, list) or not all(isinstance(p, str) for p in paraphrases):
+            raise BadDemonstrations(path, "has paraphrases that are no texts", _FIX)
+        if not mapped:
+            _require_memory(path, [data[name] for name in chosen])
+        sha256 = sha256_file(path)
+        views = _mapped_frames(path, sha256, file) if mapped else {}
+        return Demonstrations(
+            env_id=text(data, "env_id"),
+            embodiment=text(data, "embodiment"),
+            task=text(data, "task"),
+            instruction=text(data, "instruction"),
+            paraphrases=tuple(paraphrases),
+            episodes=tuple(_read_episode(data[name], views.get(name)) for name in chosen),
+            sha256=sha256,
+            grippers=_grippers(path, data),
+        )
 
 
-def _check_proprio(path: Path, entries: int) -> None:
+def _check_together(path: Path, demos: Sequence[h5py.Group]) -> None:
+    """Check every demonstration, and that all are of one robot and one pair of cameras."""
+    check_demonstration(demos[0])
+    entries = demos[0]["obs/proprio"].shape[1]
     if entries % PROPRIO_SIZE_PER_ARM:
         raise BadDemonstrations(
             path,
             f"has {entries} entries of proprioception, {PROPRIO_SIZE_PER_ARM} an arm are read",
             "it is of an earlier version; collect it again with `octo-bench collect`",
         )
+    for demo in demos:
+        check_demonstration(demo)
+        if shapes(demo) != shapes(demos[0]):
+            problem = f"{demo.name} has arrays of other shapes than {demos[0].name}"
+            raise BadDemonstrations(path, problem, _FIX)
 
 
 def _grippers(path: Path, data: h5py.Group) -> tuple[int, ...]:
@@ -140,39 +164,38 @@ def _grippers(path: Path, data: h5py.Group) -> tuple[int, ...]:
     entries = data[demo_names(data.file)[0]]["actions"].shape[1]
     fix = f"set the attribute '{GRIPPERS}' of 'data' to their indices in JSON, such as \"[6]\""
     if GRIPPERS in data.attrs:
-        try:
-            listed = json.loads(data.attrs[GRIPPERS])
-        except (TypeError, ValueError) as error:
-            raise BadDemonstrations(path, f"'{GRIPPERS}' is not JSON ({error})", fix) from error
+        listed = json_value(data, GRIPPERS)
         is_list = isinstance(listed, list) and all(type(each) is int for each in listed)
         if not (is_list and all(0 <= each < entries for each in listed)):
             problem = f"'{GRIPPERS}' lists something else than entries of {entries}-entry actions"
             raise BadDemonstrations(path, problem, fix)
         return tuple(listed)
     try:
-        return environment(str(data.attrs["env_id"]).rpartition("-v")[0]).gripper_entries
+        return environment(text(data, "env_id").rpartition("-v")[0]).gripper_entries
     except UnknownName as error:
         problem = "does not say which entries of an action are grippers"
         raise BadDemonstrations(path, problem, fix) from error
 
 
-def demo_names(file: h5py.File) -> list[str]:
-    """The demonstrations of an open file, in the order in which they were collected."""
-    return sorted(file["data"], key=lambda name: int(name.removeprefix("demo_")))
+def _require_memory(path: Path, demos: Sequence[h5py.Group]) -> None:
+    """Refuse images that do not fit into memory once they are unpacked."""
+    images = (demo["obs"][name] for demo in demos for name in image_names(demo["obs"]))
+    needed = sum(image.size for image in images)
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if needed > there // 2:
+        problem = f"unpacks to {needed / 1e9:.0f} GB of images, and memory is {there / 1e9:.0f} GB"
+        raise BadDemonstrations(path, problem, "use fewer of its demonstrations")
 
 
 def _read_episode(demo: h5py.Group, views: Sequence[np.ndarray] | None) -> Episode:
-    images = views or [demo[f"obs/{image}"][()] for image in _images(demo)]
+    names = image_names(demo["obs"])
+    images = views or [demo["obs"][name][()] for name in names]
     return Episode(
-        **dict(zip(_images(demo), images, strict=True)),
-        proprio=demo["obs/proprio"][()],
-        actions=demo["actions"][()].astype(np.float32),
-        seed=int(demo.attrs["seed"]),
+        **dict(zip(names, images, strict=True)),
+        proprio=numbers(demo["obs/proprio"], LARGEST_PROPRIO),
+        actions=numbers(demo["actions"], LARGEST_ACTION),
+        seed=integer(demo, "seed"),
     )
-
-
-def _images(demo: h5py.Group) -> tuple[str, ...]:
-    return (*IMAGES, SECOND_WRIST) if SECOND_WRIST in demo["obs"] else IMAGES
 
 
 def _mapped_frames(
@@ -184,17 +207,15 @@ def _mapped_frames(
     """
     names = demo_names(file)
     images = [
-        [demo["obs"][image] for image in _images(demo)]
+        [demo["obs"][image] for image in image_names(demo["obs"])]
         for demo in (file["data"][name] for name in names)
     ]
     raw = path.with_name(f".{path.stem}-{sha256[:16]}.frames")
-    if not raw.exists():
-        with atomic_path(raw) as temporary, temporary.open("wb") as out:
-            for views in images:
-                for view in views:
-                    out.write(view[()].data)
+    for old in path.parent.glob(f".{path.stem}-*.frames"):
+        if old != raw:  # of a process that was killed, or of what the file was before
+            _remove_unused(old.open("rb"), old)
+    pixels = _map(raw, sum(view.size for views in images for view in views), images)
     found, offset = {}, 0
-    pixels = np.asarray(np.memmap(raw, np.uint8, "r"))
     for name, views in zip(names, images, strict=True):
         ends = np.cumsum([offset, *(view.size for view in views)])
         found[name] = tuple(
@@ -203,3 +224,35 @@ def _mapped_frames(
         )
         offset = int(ends[-1])
     return found
+
+
+def _map(raw: Path, size: int, images: Sequence[Sequence[h5py.Dataset]]) -> np.ndarray:
+    """The pixels (`size`,) in the file `raw`, which is written if it is not there.
+
+    A process that maps it holds a shared lock on it until the arrays are gone.
+    """
+    while True:
+        if not raw.exists() or raw.stat().st_size != size:
+            with atomic_path(raw) as temporary, temporary.open("wb") as out:
+                for views in images:
+                    for view in views:
+                        out.write(view[()].data)
+        handle = raw.open("rb")
+        fcntl.flock(handle, fcntl.LOCK_SH)
+        if raw.exists() and raw.stat().st_ino == os.fstat(handle.fileno()).st_ino:
+            break
+        handle.close()  # its last user has removed it since
+    mapping = mmap.mmap(handle.fileno(), size, access=mmap.ACCESS_READ)
+    weakref.finalize(mapping, _remove_unused, handle, raw)
+    return np.frombuffer(mapping, np.uint8)
+
+
+def _remove_unused(handle: BinaryIO, raw: Path) -> None:
+    """Let go of a file of pixels, and remove it if no other process has it mapped."""
+    with handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            return
+        if raw.exists() and raw.stat().st_ino == os.fstat(handle.fileno()).st_ino:
+            raw.unlink()

@@ -6,12 +6,20 @@ from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 
-import h5py
 import numpy as np
 from tqdm import tqdm
 
 from octo_bench.definitions import environment
-from octo_bench.demonstrations.dataset import demo_names
+from octo_bench.demonstrations.layout import (
+    LARGEST_ACTION,
+    check_demonstration,
+    demo_names,
+    demonstration,
+    integer,
+    numbers,
+    open_checked,
+    text,
+)
 from octo_bench.errors import BadDemonstrations
 from octo_bench.simulation.world import World
 
@@ -50,22 +58,14 @@ def replay(path: Path, *, progress: bool = True) -> list[Replay]:
         UnknownName: when its environment is not declared.
     """
     path = Path(path)
-    mend = "collect it anew with `octo-bench collect`"
-    if not path.is_file():
-        raise BadDemonstrations(path, "no such file", "collect it with `octo-bench collect`")
-    try:
-        env_id, recordings = _read(path)
-    except KeyError as missing:
-        raise BadDemonstrations(path, f"lacks something ({missing.args[0]})", mend) from missing
-    except OSError as broken:
-        raise BadDemonstrations(path, "is no readable HDF5 file, or was cut off", mend) from broken
+    env_id, recordings = _read(path)
     world = World(environment(env_id))
     with closing(world):
         size = world.state().size
         for recording in recordings:
             if recording.states.shape[1:] != (size,):
                 problem = f"{recording.name} has states of another size than its environment"
-                raise BadDemonstrations(path, problem, mend)
+                raise BadDemonstrations(path, problem, "collect it again with `octo-bench collect`")
         bar = tqdm(recordings, desc=f"replay {path.name}", disable=not progress)
         return [_replay(world, recording) for recording in bar]
 
@@ -81,15 +81,15 @@ class _Recording:
 
 
 def _read(path: Path) -> tuple[str, list[_Recording]]:
-    with h5py.File(path) as file:
-        demos = {name: file["data"][name] for name in demo_names(file)}
-        recordings = [
-            _Recording(
-                name, int(demo.attrs["seed"]), demo["states"][()], demo["actions_executed"][()]
-            )
-            for name, demo in demos.items()
-        ]
-        return str(file["data"].attrs["env_id"]), recordings
+    with open_checked(path) as file:
+        recordings = []
+        for name in demo_names(file):
+            demo = demonstration(file, name)
+            check_demonstration(demo)
+            executed = numbers(demo["actions_executed"], LARGEST_ACTION)
+            states = demo["states"][()]
+            recordings.append(_Recording(name, integer(demo, "seed"), states, executed))
+        return text(file["data"], "env_id"), recordings
 
 
 def _replay(world: World, recording: _Recording) -> Replay:

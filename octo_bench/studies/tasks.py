@@ -36,9 +36,10 @@ def collect_demonstrations(
 ) -> Mapping[str, Any]:
     """Collect `count` demonstrations into `out`, or go on where that was stopped.
 
-    What a kill in the middle of writing has broken is collected anew.
+    A file of the study that is damaged, or of something else, is collected again.
     """
     from octo_bench.demonstrations.collecting import collect
+    from octo_bench.demonstrations.unfinished import discard
     from octo_bench.files import sha256_file
 
     collect_all = partial(
@@ -55,8 +56,8 @@ def collect_demonstrations(
     )
     try:
         summary = collect_all()
-    except BadDemonstrations as broken:
-        broken.path.unlink()
+    except BadDemonstrations:
+        discard(out)
         summary = collect_all()
     return {**dataclasses.asdict(summary), "sha256": sha256_file(out)}
 
