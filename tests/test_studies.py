@@ -6,6 +6,7 @@ import dataclasses
 from pathlib import Path
 
 import pytest
+from synthetic import write_octo_1_5
 
 import octo_bench
 from octo_bench.errors import BadStudy, UnknownName
@@ -302,6 +303,24 @@ def test_every_policy_is_measured_under_every_condition_and_trained_once(tmp_pat
     assert len(trainings) == 4
     task = plan(study, cells[1:2], Path("out"), 2)[0]
     assert task.name == f"episodes 0 to 24 of {cells[1]}"
+
+
+@pytest.mark.parametrize("head", ["l1", "mse", "discrete"])
+def test_a_study_can_train_every_head_that_finetune_offers(tmp_path: Path, head: str) -> None:
+    start = write_octo_1_5(tmp_path / "octo")
+    text = DECLARATION.replace("octo-tiny", str(start)).replace("diffusion", head)
+    text = text.replace('mode = "head"', f'mode = "head"\nhead = "{head}"')
+    study = declare(tmp_path, text)
+    cells = declared_cells(study)
+    assert {(cell.policy.head, cell.demos) for cell in cells} == {(head, 2)}
+    assert finetune_settings(study, cells[0].policy, 2, seed=0).head == head
+
+
+def test_a_head_of_another_architecture_is_refused(tmp_path: Path) -> None:
+    text = DECLARATION.replace("diffusion", "l1")
+    text = text.replace('mode = "head"', 'mode = "head"\nhead = "l1"')
+    with pytest.raises(BadStudy, match="'octo-tiny' has no l1 head; use one of diffusion, categ"):
+        declared_cells(declare(tmp_path, text))
 
 
 BASELINE = """[[policies]]

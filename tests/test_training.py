@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from safetensors.torch import load_file
 from synthetic import SIZE, tiny_config, toy_demonstrations
 
 from octo_bench.checkpoints.folder import read_policy
+from octo_bench.demonstrations.normalisation import write_statistics
 from octo_bench.demonstrations.windows import Windows, statistics_of
 from octo_bench.errors import BadFile, BadRecipe
 from octo_bench.models.octo import Octo
@@ -78,7 +80,7 @@ def test_loop_overfits_a_few_episodes(tmp_path: Path, head: str, steps: int) -> 
         checkpoint_every=1000,
     )
     aim = objective(model, windows, settings, tmp_path)
-    loop.train(aim, settings, tmp_path, seed=0, fingerprint="", progress=False)
+    loop.train(aim, settings, tmp_path, seed=0, fingerprints={}, progress=False)
     draw = windows.at(torch.arange(0, 20), torch.zeros(20, dtype=torch.long))
     with torch.inference_mode():
         primary, wrist, _ = model.encode_images(
@@ -154,12 +156,59 @@ def test_lora_resumes_bit_exactly(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert not changed(tmp_path / "whole", tmp_path / "cut")
 
 
+def other_scaling(start: Path) -> None:
+    statistics = read_policy(start).statistics
+    shifted = replace(statistics.proprio, offset=statistics.proprio.offset + 1)
+    write_statistics(start / "statistics.json", replace(statistics, proprio=shifted))
+
+
+def executing_less(start: Path) -> None:
+    table = json.loads((start / "config.json").read_text())
+    (start / "config.json").write_text(json.dumps({**table, "execute": 1}))
+
+
+@pytest.mark.parametrize(
+    ("differs", "change"),
+    [
+        ("statistics", other_scaling),
+        ("configuration", executing_less),
+        ("demonstrations", None),
+        ("settings", None),
+    ],
+)
+def test_a_fine_tuning_is_resumed_only_with_what_it_began_with(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    differs: str,
+    change: Callable[[Path], None] | None,
+) -> None:
+    start = pretrained(tmp_path / "start")
+    settings = FinetuneSettings(mode="head", optimisation=FAST)
+    demonstrations = toy_demonstrations(seed=5, embodiment="New")
+
+    def stop(*_: object) -> None:
+        raise Interrupted
+
+    with monkeypatch.context() as patched, pytest.raises(Interrupted):
+        patched.setattr("octo_bench.training.finetune.write_policy", stop)
+        finetune(start, demonstrations, tmp_path / "out", settings, progress=False)
+    if change is not None:
+        change(start)
+    elif differs == "settings":
+        settings = replace(settings, seed=1)
+    else:
+        for episode in demonstrations.episodes:
+            episode.actions[:, 0] *= 0.5  # the hash of the file is as it was
+    with pytest.raises(BadFile, match=f"a run that differs in: {differs}; delete it"):
+        finetune(start, demonstrations, tmp_path / "out", settings, progress=False)
+
+
 def test_a_state_of_another_run_is_refused(tmp_path: Path) -> None:
     out = tmp_path / "out"
     out.mkdir()
     state = out / "training_state.pt"
-    torch.save({"fingerprint": "another"}, state)
-    with pytest.raises(BadFile, match="other data or settings"):
+    torch.save({"fingerprints": {"recipe": "another"}}, state)
+    with pytest.raises(BadFile, match="a run that differs in: demonstrations, recipe; delete it"):
         pretrained(out)
     state.write_bytes(b"cut off")
     with pytest.raises(BadFile, match=r"training_state\.pt: cannot be read"):
@@ -229,6 +278,19 @@ def test_from_scratch_keeps_nothing_but_the_network(tmp_path: Path) -> None:
     pretrained(fresh, seed=3, optimisation=replace(FAST, steps=1, learning_rate=1e-9))
     for name, tensor in weights(tmp_path / "out").items():
         torch.testing.assert_close(tensor, weights(fresh)[name], atol=1e-6, rtol=0)
+
+
+def test_from_scratch_scales_by_its_own_demonstrations(tmp_path: Path) -> None:
+    start = pretrained(tmp_path / "start")
+    demonstrations = toy_demonstrations(seed=9)
+    for episode in demonstrations.episodes:
+        episode.actions[:, :6] *= 0.3
+        episode.proprio[:] += 2
+    settings = FinetuneSettings(optimisation=replace(FAST, steps=1))
+    finetune(start, demonstrations, tmp_path / "out", settings, from_scratch=True, progress=False)
+    own = statistics_of([demonstrations], "bounds")
+    assert read_policy(tmp_path / "out").statistics.table() == own.table()
+    assert own.table() != read_policy(start).statistics.table()
 
 
 def test_recomputed_statistics_are_the_demonstrations_own(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ the versions, and each demo its seed. A file is checked as a whole before anythi
 from __future__ import annotations
 
 import fcntl
+import hashlib
+import json
 import mmap
 import os
 import weakref
@@ -85,6 +87,24 @@ class Demonstrations:
     episodes: tuple[Episode, ...]
     sha256: str
     grippers: tuple[int, ...]
+
+
+def fingerprint_of(demonstrations: Demonstrations) -> str:
+    """Hex digest of what training reads of demonstrations but their images: the file's hash,
+    the episodes chosen from it, their actions and proprioception, the words and the grippers."""
+    digest = hashlib.sha256()
+    for part in (
+        demonstrations.sha256,
+        demonstrations.embodiment,
+        json.dumps([demonstrations.instruction, *demonstrations.paraphrases]),
+        json.dumps(demonstrations.grippers),
+    ):
+        digest.update(f"{part}\n".encode())
+    for episode in demonstrations.episodes:
+        digest.update(f"{episode.seed} {episode.actions.shape} {episode.proprio.shape}\n".encode())
+        digest.update(np.ascontiguousarray(episode.actions).tobytes())
+        digest.update(np.ascontiguousarray(episode.proprio).tobytes())
+    return digest.hexdigest()
 
 
 def read_demonstrations(

@@ -56,6 +56,19 @@ class Statistics:
         """The scaling for an embodiment, the pooled one if it was never seen."""
         return self.actions.get(embodiment or POOLED, self.actions[POOLED])
 
+    def table(self) -> dict[str, Any]:
+        """As in `statistics.json`."""
+
+        def plain(scaling: Affine) -> dict[str, list[float]]:
+            return {"offset": scaling.offset.tolist(), "scale": scaling.scale.tolist()}
+
+        return {
+            "format": 1,
+            "kind": self.kind,
+            "proprio": plain(self.proprio),
+            "actions": {name: plain(scaling) for name, scaling in self.actions.items()},
+        }
+
     def shared(self) -> Statistics:
         """A copy in which every embodiment has the pooled scaling."""
         return Statistics(self.kind, self.proprio, {POOLED: self.actions[POOLED]})
@@ -112,19 +125,7 @@ def compute_statistics(
 
 def write_statistics(path: Path, statistics: Statistics) -> None:
     """Write `statistics.json`."""
-
-    def plain(scaling: Affine) -> dict[str, list[float]]:
-        return {"offset": scaling.offset.tolist(), "scale": scaling.scale.tolist()}
-
-    write_json(
-        path,
-        {
-            "format": 1,
-            "kind": statistics.kind,
-            "proprio": plain(statistics.proprio),
-            "actions": {name: plain(scaling) for name, scaling in statistics.actions.items()},
-        },
-    )
+    write_json(path, statistics.table())
 
 
 def read_statistics(path: Path, action_size: int, *, allow_shorter: bool = False) -> Statistics:

@@ -21,6 +21,8 @@ from octo_bench.models.task import TaskTokens
 from octo_bench.models.transformer import Transformer, TransformerConfig
 from octo_bench.models.vision import VisionConfig, VisionEncoder
 
+Head = Literal["diffusion", "categorical"]
+
 TASK_TOKENS = 2
 STEP_TOKENS = 4
 
@@ -41,7 +43,7 @@ class OctoConfig:
     image_size: int = 96
     proprio: tuple[int, ...] = tuple(range(11))
     shared_encoder: bool = True
-    head: Literal["diffusion", "categorical"] = "diffusion"
+    head: Head = "diffusion"
     vision: VisionConfig = field(default_factory=VisionConfig)
     language: LanguageConfig = field(default_factory=LanguageConfig)
     transformer: TransformerConfig = field(default_factory=TransformerConfig)

@@ -22,6 +22,7 @@ from octo_bench.studies.pretraining import Pretraining, read_pretraining
 from octo_bench.studies.study import Study, finetune_settings, finetune_table
 from octo_bench.studies.versions import COLLECTING, TRAINING, versions
 from octo_bench.suites import find_level
+from octo_bench.training.adaptation import HEADS
 from octo_bench.training.recipes import read_recipe
 
 TRAINED = ("policy", "env_id", "demos", "draw", "train_seed")
@@ -163,14 +164,18 @@ def _checked(study: Study, entry: PolicyEntry, pretraining: Pretraining | None) 
     if entry.is_baseline:
         return True
     if pretraining is None:
-        called, model = entry.policy, read_config(find_policy(entry.policy)).model
+        config = read_config(find_policy(entry.policy))
+        called, model, heads = entry.policy, config.model, HEADS[config.architecture]
     else:
-        called, model = pretraining.file.name, pretraining.recipe.model
+        called, model, heads = pretraining.file.name, pretraining.recipe.model, HEADS["octo"]
     given = finetune_table(study, entry).get("head")
     if (given or model.head) != entry.head:
         verb = "gets" if given else "has"
         problem = f"'{called}' {verb} a {given or model.head} head, not {entry.head}"
         raise BadStudy(study.file, problem, "correct 'policies.head'")
+    if entry.head not in heads:
+        problem = f"the architecture of '{called}' has no {entry.head} head"
+        raise BadStudy(study.file, problem, f"use one of {', '.join(heads)}")
     for i, condition in enumerate(study.conditions):
         try:
             _require_fits(condition, entry, called, model)

@@ -10,6 +10,11 @@ from typing import Any, Literal
 from octo_bench.agents.inference import Inference, TaskMode
 from octo_bench.agents.loading import BASELINES
 from octo_bench.evaluation.conditions import Condition
+from octo_bench.models import octo
+from octo_bench.models.octo_1_5 import config as octo_1_5
+
+Head = Literal[octo.Head, octo_1_5.Head]
+"""The action heads of every architecture."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +28,8 @@ class PolicyEntry:
         policy: what is loaded: a name under `policies/`, a folder, a Hub id, or a baseline.
         recipe: of the pre-training that makes it, which is then part of the study; in the file it
             is relative to the file's folder.
-        head: its action head after fine-tuning, as records and tables call it; None for a baseline.
+        head: its action head after fine-tuning, one that its architecture has, as records and
+            tables call it; None for a baseline.
         from_scratch: fine-tuning starts from random weights instead of the pre-trained ones, and
             so nothing is measured without demonstrations.
         name: what records and tables call it, unique in the study; made of the above if left out:
@@ -34,7 +40,7 @@ class PolicyEntry:
     """
 
     policy: str = ""
-    head: Literal["diffusion", "categorical"] | None = None
+    head: Head | None = None
     from_scratch: bool = False
     name: str = ""
     finetune: Mapping[str, Any] = field(default_factory=dict, hash=False)

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import replace
+from typing import get_args
 
 import torch
 
 from octo_bench.checkpoints.folder import ModelConfig, Policy, build_model, stored_tensors
+from octo_bench.models import octo
 from octo_bench.models.octo import OctoConfig
+from octo_bench.models.octo_1_5 import config as octo_1_5
 from octo_bench.training.objective import Network
 
-HEADS = {"octo": ("diffusion", "categorical"), "octo-1.5": ("diffusion", "l1", "mse", "discrete")}
+HEADS: Mapping[str, tuple[str, ...]] = {
+    "octo": get_args(octo.Head),
+    "octo-1.5": get_args(octo_1_5.Head),
+}
 """The action heads of each architecture."""
 
 

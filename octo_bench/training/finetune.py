@@ -23,18 +23,18 @@ from octo_bench.checkpoints.folder import (
     stored_tensors,
     write_policy,
 )
-from octo_bench.demonstrations.dataset import Demonstrations
+from octo_bench.demonstrations.dataset import Demonstrations, fingerprint_of
 from octo_bench.demonstrations.normalisation import Statistics
 from octo_bench.demonstrations.windows import Windows, statistics_of
 from octo_bench.errors import BadCheckpoint
-from octo_bench.files import sha256_file
+from octo_bench.files import sha256_file, sha256_json
 from octo_bench.models.octo import Octo
 from octo_bench.models.octo_1_5.network import Octo15
 from octo_bench.training.adaptation import HEADS, adapt, adapted_config, modules_of
 from octo_bench.training.adapters import ADAPTER, Lora, add_adapters
 from octo_bench.training.loop import finish, train
 from octo_bench.training.objective import Network, objective
-from octo_bench.training.pretrain import fingerprint, initial_model
+from octo_bench.training.pretrain import initial_model
 from octo_bench.training.settings import Optimisation, TrainingSummary
 
 RANGE_TOLERANCE = 1e-4
@@ -96,11 +96,12 @@ def finetune(
     Args:
         policy: a name under `policies/`, a folder, or a Hub id.
         from_scratch: start from random weights of the same network instead (the comparison that
-            tells what pre-training is worth); everything is then trained, whatever the mode.
+            tells what pre-training is worth); everything is then trained, whatever the mode,
+            and all scaling is computed from the demonstrations.
     """
     start = read_policy(find_policy(policy))
     _check_head(start, settings)
-    statistics = _statistics(start, demonstrations, settings)
+    statistics = _statistics(start, demonstrations, settings, from_scratch=from_scratch)
     config = adapted_config(
         start.config.model,
         action_size=demonstrations.episodes[0].actions.shape[1],
@@ -126,12 +127,13 @@ def finetune(
         settings.optimisation,
         out,
         seed=settings.seed,
-        fingerprint=fingerprint(
-            {**asdict(settings), "from_scratch": from_scratch},
-            sha256_file(start.folder / WEIGHTS),
-            demonstrations.sha256,
-            str([episode.seed for episode in demonstrations.episodes]),
-        ),
+        fingerprints={
+            "settings": sha256_json([asdict(settings), from_scratch]),
+            "starting weights": sha256_file(start.folder / WEIGHTS),
+            "configuration": sha256_json([asdict(config), start.config.execute]),
+            "statistics": sha256_json(statistics.table()),
+            "demonstrations": fingerprint_of(demonstrations),
+        },
         progress=progress,
     )
     if adapted is not None:
@@ -153,13 +155,20 @@ def _check_head(start: Policy, settings: FinetuneSettings) -> None:
 
 
 def _statistics(
-    start: Policy, demonstrations: Demonstrations, settings: FinetuneSettings
+    start: Policy,
+    demonstrations: Demonstrations,
+    settings: FinetuneSettings,
+    *,
+    from_scratch: bool,
 ) -> Statistics:
-    """The policy's statistics with an entry for the demonstrations' embodiment."""
+    """The policy's statistics with an entry for the demonstrations' embodiment.
+
+    From scratch there is nothing to keep: they are computed from the demonstrations alone.
+    """
     name, of_policy = demonstrations.embodiment, start.statistics
     own = statistics_of([demonstrations], of_policy.kind)
     size = demonstrations.episodes[0].actions.shape[1]
-    if start.config.actions == "metric" or start.config.model.action_size != size:
+    if from_scratch or start.config.actions == "metric" or start.config.model.action_size != size:
         return own
     if settings.proprio and not start.config.model.proprio_entries:
         of_policy = replace(of_policy, proprio=own.proprio)

@@ -10,7 +10,7 @@ from __future__ import annotations
 import io
 import math
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from pickle import UnpicklingError
@@ -29,6 +29,7 @@ from octo_bench.training.settings import Optimisation, TrainingSummary
 STATE = "training_state.pt"
 LOGS = "logs"
 LOSS_SMOOTHING = 0.98
+_START_AGAIN = "delete it to start again, or choose another folder"
 
 
 def train(
@@ -37,7 +38,7 @@ def train(
     out: Path,
     *,
     seed: int,
-    fingerprint: str,
+    fingerprints: Mapping[str, str],
     progress: bool,
 ) -> TrainingSummary:
     """Train the objective's network in place; it ends with its averaged (EMA) weights.
@@ -46,15 +47,15 @@ def train(
         out: folder of the TensorBoard logs and of the state to resume from; a state that is
             there is continued, and is left there: the caller removes it with `finish` once the
             result is written.
-        fingerprint: identifies data, settings and starting weights; a state with another one is
-            refused.
+        fingerprints: hashes of everything that the training depends on (data, settings, starting
+            weights and so on), by what it is called; a state with others is refused.
     """
     threads = torch.get_num_threads()
     torch.set_num_threads(settings.threads)
     try:
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            return _Run(objective, settings, out, seed, fingerprint).run(progress)
+            return _Run(objective, settings, out, seed, fingerprints).run(progress)
     finally:
         torch.set_num_threads(threads)
 
@@ -86,10 +87,10 @@ class _Run:
         settings: Optimisation,
         out: Path,
         seed: int,
-        fingerprint: str,
+        fingerprints: Mapping[str, str],
     ) -> None:
         self.objective, self.settings = objective, settings
-        self.out, self.fingerprint = out, fingerprint
+        self.out, self.fingerprints = out, dict(fingerprints)
         self.generator = torch.Generator().manual_seed(seed)
         self.parameters = [p for p in objective.model.parameters() if p.requires_grad]
         decayed = [p for p in self.parameters if p.ndim > 1]
@@ -168,7 +169,7 @@ class _Run:
 
     def _save(self) -> None:
         state: dict[str, Any] = {
-            "fingerprint": self.fingerprint,
+            "fingerprints": self.fingerprints,
             "step": self.step,
             "seconds": self.seconds,
             "smoothed": self.smoothed,
@@ -183,22 +184,38 @@ class _Run:
         with atomic_path(self.out / STATE) as temporary:
             temporary.write_bytes(content.getbuffer())
 
+    def _require_same(self, path: Path, written: Mapping[str, str]) -> None:
+        """Refuse the state of a run that depends on something else."""
+        names = self.fingerprints.keys() | written.keys()
+        other = sorted(n for n in names if self.fingerprints.get(n) != written.get(n))
+        if other:
+            problem = f"belongs to a run that differs in: {', '.join(other)}"
+            raise BadFile(path, problem, _START_AGAIN)
+
     def _resume(self) -> None:
         path = self.out / STATE
         if not path.exists():
             return
-        mend = "delete it to start again, or choose another folder"
         try:
             state = torch.load(path, weights_only=True)
-            if state["fingerprint"] != self.fingerprint:
-                raise BadFile(path, "belongs to a run with other data or settings", mend)
+            self._require_same(path, state["fingerprints"])
             with torch.no_grad():
                 torch._foreach_copy_(self.parameters, state["parameters"])
                 torch._foreach_copy_(self.average, state["average"])
             self.optimiser.load_state_dict(state["optimiser"])
             self.generator.set_state(state["generator"])
             torch.set_rng_state(state["torch_generator"])
-        except (RuntimeError, KeyError, TypeError, ValueError, EOFError, UnpicklingError) as error:
-            raise BadFile(path, "cannot be read as the state of a training", mend) from error
+        except (
+            RuntimeError,
+            KeyError,
+            TypeError,
+            ValueError,
+            AttributeError,
+            EOFError,
+            UnpicklingError,
+        ) as error:
+            raise BadFile(
+                path, "cannot be read as the state of a training", _START_AGAIN
+            ) from error
         self.step, self.seconds = state["step"], state["seconds"]
         self.smoothed = state["smoothed"]

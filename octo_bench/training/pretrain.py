@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 import platform
 import shutil
 from collections.abc import Iterator, Sequence
@@ -16,10 +14,15 @@ from octo_bench.checkpoints.folder import describe, write_policy
 from octo_bench.checkpoints.text import FILE, TOKENIZER, find_tokenizer
 from octo_bench.definitions import environment
 from octo_bench.demonstrations.collecting import collect
-from octo_bench.demonstrations.dataset import Demonstrations, read_demonstrations
+from octo_bench.demonstrations.dataset import (
+    Demonstrations,
+    fingerprint_of,
+    read_demonstrations,
+)
 from octo_bench.demonstrations.normalisation import Statistics
 from octo_bench.demonstrations.windows import Windows, statistics_of
 from octo_bench.errors import BadRecipe, MissingWeights
+from octo_bench.files import sha256_json
 from octo_bench.models.octo import Octo, OctoConfig
 from octo_bench.models.pretrained import UnavailableError, fetch
 from octo_bench.training.loop import finish, train
@@ -102,7 +105,10 @@ def pretrain_on(
         declared.optimisation,
         out,
         seed=declared.seed,
-        fingerprint=fingerprint(asdict(declared), *(d.sha256 for d in datasets)),
+        fingerprints={
+            "recipe": sha256_json(asdict(declared)),
+            "demonstrations": sha256_json([fingerprint_of(data) for data in datasets]),
+        },
         progress=progress,
     )
     card = _card(out.name, declared, datasets, model, summary)
@@ -130,12 +136,6 @@ def initial_model(config: OctoConfig, seed: int) -> Octo:
         except UnavailableError as error:
             raise MissingWeights(str(error)) from error
     return model
-
-
-def fingerprint(settings: dict[str, object], *content: str) -> str:
-    """Identifies a training: its settings and the hashes of what goes in."""
-    described = json.dumps([settings, *content], sort_keys=True)
-    return hashlib.sha256(described.encode()).hexdigest()
 
 
 def _check_range(
