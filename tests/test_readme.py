@@ -1,4 +1,4 @@
-"""What README.md, docs and examples tell the reader to type: commands, options, Python, links."""
+"""What README.md and the other pages tell the reader: commands, options, Python, links, figures."""
 
 from __future__ import annotations
 
@@ -16,7 +16,16 @@ import typer
 from octo_bench.cli import app
 
 ROOT = Path(__file__).parents[1]
-PAGES = sorted([ROOT / "README.md", *ROOT.glob("docs/*.md"), *ROOT.glob("examples/*.md")])
+README = ROOT / "README.md"
+PAGES = sorted(
+    [
+        README,
+        *ROOT.glob("docs/*.md"),
+        *ROOT.glob("examples/*.md"),
+        *ROOT.glob("policies/*/README.md"),
+        *ROOT.glob("results/**/README.md"),
+    ]
+)
 _FENCED = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _INDENTED = re.compile(r"(?:^    .*\n)+", re.MULTILINE)
 _SPAN = re.compile(r"`([^`]+)`")
@@ -76,7 +85,11 @@ def mistakes_of(words: list[str]) -> list[str]:
 def test_the_commands_of_a_page_exist_with_their_options(page: Path) -> None:
     commands = list(commands_in(page.read_text(encoding="utf-8")))
     assert [each for words in commands for each in mistakes_of(words)] == []
-    assert commands
+
+
+@pytest.mark.parametrize("command", ["evaluate", "watch", "regress", "collect", "finetune"])
+def test_the_readme_shows_how_to_use(command: str) -> None:
+    assert command in {words[0] for words in commands_in(README.read_text(encoding="utf-8"))}
 
 
 @pytest.mark.parametrize(
@@ -93,12 +106,53 @@ def test_a_wrong_command_is_found(text: str, mistakes: list[str]) -> None:
     assert found == mistakes
 
 
+def anchors_of(page: Path) -> set[str]:
+    """The anchors of a page's headings, as GitHub makes them."""
+    headings = re.findall(r"^#+ (.*)$", _FENCED.sub("", page.read_text(encoding="utf-8")), re.M)
+    return {re.sub(r"[^\w\- ]", "", each.lower()).replace(" ", "-") for each in headings}
+
+
+def leads_somewhere(target: str, page: Path) -> bool:
+    """Whether a link of a page points to a file that is there, and to a heading in it."""
+    name, _, anchor = target.partition("#")
+    file = page.parent / name if name else page
+    return file.exists() and (not anchor or anchor in anchors_of(file))
+
+
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_the_links_of_a_page_lead_somewhere(page: Path) -> None:
     prose = _FENCED.sub("", page.read_text(encoding="utf-8"))
-    targets = re.findall(r"\]\(([^)#\s]+)", prose)
-    missing = [each for each in targets if "://" not in each and not (page.parent / each).exists()]
-    assert missing == []
+    targets = re.findall(r"\]\(([^)\s]+)", prose)
+    assert [each for each in targets if "://" not in each and not leads_somewhere(each, page)] == []
+
+
+def test_every_page_of_the_manual_is_linked_from_the_readme() -> None:
+    text = README.read_text(encoding="utf-8")
+    pages = [page.relative_to(ROOT).as_posix() for page in ROOT.glob("docs/*.md")]
+    assert [page for page in pages if f"]({page})" not in text] == []
+
+
+def test_every_study_is_listed_among_the_results() -> None:
+    text = (ROOT / "results" / "README.md").read_text(encoding="utf-8")
+    folders = [each.name for each in (ROOT / "results").iterdir() if any(each.glob("*.*"))]
+    assert [name for name in folders if f"[{name}]({name}/" not in text] == []
+
+
+def test_the_readme_is_short() -> None:
+    assert len(README.read_text(encoding="utf-8").splitlines()) <= 160
+
+
+def test_the_rows_in_the_readme_are_those_that_were_measured() -> None:
+    rows = re.search(
+        r"^<!-- rows of (\S+) -->\n(.*?)^<!-- end of the rows -->$",
+        README.read_text(encoding="utf-8"),
+        re.MULTILINE | re.DOTALL,
+    )
+    assert rows is not None
+    measured = (ROOT / rows[1]).read_text(encoding="utf-8").splitlines()
+    shown = [line for line in rows[2].splitlines() if re.search(r"\d+/\d+ = ", line)]
+    assert len(shown) >= 4
+    assert [line for line in shown if line not in measured] == []
 
 
 def programs_in(page: Path) -> list[str]:
