@@ -190,10 +190,10 @@ An Octo policy with a {declared.model.head} head, {parameters:,} parameters, pre
 |---|---|---|---|---|---|---|
 {data_rows}
 
-Every task on every arm is drawn from in proportion to its weight, its files by their frames.
+Tasks and arms are sampled by weight, the files of one task and arm by their number of frames.
 
-The demonstrators are scripts with noise on what is executed; only successes are kept. The policy
-has seen nothing else: no real images, no other arms, no other tasks.
+Scripted experts demonstrate, with noise on the executed actions; only successes are kept. The
+policy has seen no real images, no other arms and no other tasks.
 
 ## Model
 
