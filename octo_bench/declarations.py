@@ -82,7 +82,9 @@ def from_table(
 def _convert(value: Any, hint: Any, error: type[BadFile], path: Path, where: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
-        hint = next(argument for argument in arguments if argument is not type(None))
+        kinds = [argument for argument in arguments if argument is not type(None)]
+        words = [kind for kind in kinds if typing.get_origin(kind) is typing.Literal]
+        hint = words[0] if words and isinstance(value, str) else kinds[0]
         return _convert(value, hint, error, path, where)
     if dataclasses.is_dataclass(hint):
         if isinstance(value, Mapping):

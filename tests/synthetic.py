@@ -5,8 +5,10 @@ The action's first two entries point from the arm to the square, which only the 
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
+import h5py
 import numpy as np
 import torch
 from tokenizers import Tokenizer
@@ -100,6 +102,21 @@ def toy_demonstrations(
         sha256=f"{seed:064x}",
         grippers=(6,),
     )
+
+
+def write_demonstrations(demonstrations: Demonstrations, path: Path) -> None:
+    """Write demonstrations to a file as `collect` lays it out, as far as training reads it."""
+    with h5py.File(path, "w") as file:
+        group = file.create_group("data")
+        names = ("env_id", "embodiment", "task", "instruction")
+        group.attrs.update({name: getattr(demonstrations, name) for name in names})
+        group.attrs["paraphrases"] = json.dumps(demonstrations.paraphrases)
+        for number, episode in enumerate(demonstrations.episodes):
+            demo = group.create_group(f"demo_{number}")
+            for name in ("image_primary", "image_wrist", "proprio"):
+                demo[f"obs/{name}"] = getattr(episode, name)
+            demo["actions"] = episode.actions
+            demo.attrs["seed"] = episode.seed
 
 
 def tiny_octo_1_5(**changes: object) -> Octo15Config:

@@ -88,15 +88,6 @@ def test_executed_actions_replay_to_success_from_the_first_state(collected: Path
     assert world.succeeded()
 
 
-def test_subsets_of_a_draw_are_nested(collected: Path) -> None:
-    for draw in (0, 1):
-        seeds = [
-            {episode.seed for episode in read_demonstrations(collected, demos, draw).episodes}
-            for demos in (1, 2, 3)
-        ]
-        assert seeds[0] < seeds[1] < seeds[2]
-
-
 def test_collecting_goes_on_where_it_was_killed(collected: Path, tmp_path: Path) -> None:
     out = tmp_path / "lift.hdf5"
     program = (
@@ -150,7 +141,7 @@ def test_a_demonstrator_can_be_left_undisturbed(collected: Path, tmp_path: Path)
 def test_mapped_images_are_those_of_the_file(collected: Path, tmp_path: Path) -> None:
     path = tmp_path / "lift.hdf5"
     path.write_bytes(collected.read_bytes())
-    for demos, draw in ((3, 0), (2, 1), (2, 1)):
+    for demos, draw in ((3, 0), (1, 1), (1, 2)):
         read = read_demonstrations(path, demos, draw)
         mapped = read_demonstrations(path, demos, draw, mapped=True)
         for one, other in zip(read.episodes, mapped.episodes, strict=True):

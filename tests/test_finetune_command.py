@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import replace
 from pathlib import Path
 
-import h5py
 import pytest
-from synthetic import SIZE, tiny_config, toy_demonstrations
+from synthetic import SIZE, tiny_config, toy_demonstrations, write_demonstrations
 
 from octo_bench.checkpoints.folder import describe
 from octo_bench.cli import run
@@ -30,17 +28,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     data = (Data("octo_bench/Follow-Toy-v0", DEMOS, 0),)
     recipe = Recipe(data, tiny_config(image_size=SIZE), fast, execute=2)
     pretrain_on(recipe, [toy], folder / "policy", recipe=Path("r.toml"), progress=False)
-    with h5py.File(folder / "toy.hdf5", "w") as file:
-        group = file.create_group("data")
-        names = ("env_id", "embodiment", "task", "instruction")
-        group.attrs.update({name: getattr(toy, name) for name in names})
-        group.attrs["paraphrases"] = json.dumps(toy.paraphrases)
-        for number, episode in enumerate(toy.episodes):
-            demo = group.create_group(f"demo_{number}")
-            for name in ("image_primary", "image_wrist", "proprio"):
-                demo[f"obs/{name}"] = getattr(episode, name)
-            demo["actions"] = episode.actions
-            demo.attrs["seed"] = episode.seed
+    write_demonstrations(toy, folder / "toy.hdf5")
     return folder
 
 

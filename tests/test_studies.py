@@ -110,7 +110,11 @@ def test_an_unknown_study_is_answered_with_the_nearest() -> None:
             "",
             r"two entries named 'octo-tiny': give 'policies.1.' a 'name'",
         ),
-        ("demos = [0, 2]", "demos = [0, 5]", "'demonstrations.count' is less than"),
+        (
+            "demos = [0, 2]",
+            "demos = [0, 5]",
+            r"'demonstrations.count' is 4, but 'targets\[0\]' needs 10: draws 0 to 1 of 5 each",
+        ),
         ("steps = { 2 = 7 }", "steps = { 3 = 7 }", "the key 'finetune.steps.2' is missing"),
         ("steps = { 2 = 7 }", "", "the key 'finetune.steps.2' is missing"),
         ("steps = { 2 = 7 }", "steps = { 2 = 0 }", "'steps' must be at least 1"),
@@ -133,15 +137,16 @@ def test_an_unknown_study_is_answered_with_the_nearest() -> None:
         (
             "from_scratch = true",
             "demos = [7]\nname = 'x'",
-            "less than 'policies.1..demos'",
+            r"'targets\[0\]' needs 14: draws 0 to 1 of 7 each",
         ),
-        ("from_scratch = true", "demos = [3]\nname = 'x'", "the key 'finetune.steps.3' is missing"),
+        ("from_scratch = true", "demos = [1]\nname = 'x'", "the key 'finetune.steps.1' is missing"),
         ("from_scratch = true", "draws = []\nname = 'x'", r"'policies\[1\]\.draws' must not be em"),
         (
             "from_scratch = true",
             "train_seeds = [1, 1]\nname = 'x'",
             "train_seeds' has an entry tw",
         ),
+        ("draws = [0, 1]", "train_seeds = 'darw'", "'train_seeds' is 'darw'; use one of draw"),
         (
             "demos = [0, 2]",
             "demos = [0, 2]\ndraws = [7]",
@@ -247,6 +252,7 @@ draws = [1, 2]
 
 [[targets]]""",
     ).replace("2 = 7", "2 = 7, 4 = 9")
+    text = text.replace("count = 4", "count = 12")
     with pytest.raises(BadStudy, match="leaves no draw of 'octo-tiny from scratch'"):
         declare(tmp_path, text)
     study = declare(tmp_path, text.replace("draws = [1, 2]", "draws = [0, 2]"))
@@ -378,7 +384,7 @@ def test_keys_tell_cells_apart_and_are_stable(study: Study) -> None:
         ("[finetune]", "[[conditions]]\n[finetune]", set()),
         ("Lift-Panda", "Lift-IIWA", {0, 2}),
         ("first_seed = 1000", "first_seed = 2000", {2}),
-        ("count = 4", "count = 5", {2}),
+        ("count = 4", "count = 5", set()),  # no more are collected than are drawn
         ("2 = 7", "2 = 8", {2}),
         ("batch_size = 8", "batch_size = 9", {2}),
         ('title = "a test"', 'title = "another"', set()),

@@ -176,6 +176,21 @@ def finetune(
         float | None,
         typer.Option(min=0, help="The highest; it falls along a cosine.", show_default="0.0005"),
     ] = None,
+    draw: Annotated[
+        int,
+        typer.Option(
+            min=0, help="Which subset of the demonstrations to use; subsets do not overlap."
+        ),
+    ] = 0,
+    per_draw: Annotated[
+        int | None,
+        typer.Option(
+            min=1,
+            metavar="N",
+            help="Demonstrations in each subset, of which the first --demos are used.",
+            show_default="--demos",
+        ),
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the training.")] = 0,
     from_scratch: Annotated[
         bool, typer.Option("--from-scratch", help="Start from random weights.")
@@ -191,6 +206,8 @@ def finetune(
     from octo_bench.training.finetune import FinetuneSettings
     from octo_bench.training.finetune import finetune as finetune_policy
 
+    if per_draw is not None and per_draw < demos:
+        raise typer.BadParameter(f"--per-draw {per_draw} is less than --demos {demos}")
     require_writable_folder(out)
     if settings is None:
         base = FinetuneSettings(seed=seed)
@@ -202,7 +219,7 @@ def finetune(
     )
     summary = finetune_policy(
         policy,
-        read_demonstrations(demonstrations, demos),
+        read_demonstrations(demonstrations, demos, draw, per_draw),
         out,
         _changed(
             base,

@@ -107,15 +107,39 @@ def fingerprint_of(demonstrations: Demonstrations) -> str:
     return digest.hexdigest()
 
 
-def read_demonstrations(
-    path: Path, demos: int | None = None, draw: int = 0, *, mapped: bool = False
-) -> Demonstrations:
-    """Read a file, or the subset of `demos` demonstrations that `draw` chooses.
+def drawn(demos: int, draw: int, per_draw: int) -> range:
+    """Which demonstrations make up a subset: positions in the order in which they were collected.
 
-    Subsets of one draw are nested: its first 50 are among its first 100. Draw 0 takes them in
-    the order of the file, every other draw in an order of its own.
+    Every draw has `per_draw` demonstrations of its own, one draw after the other, and a subset is
+    the first `demos` of them. So draws are disjoint, and the subsets of one draw are nested.
 
     Args:
+        demos: size of the subset, at most `per_draw`.
+        draw: its number, from 0.
+        per_draw: size of the largest subset of a draw.
+
+    Raises:
+        ValueError: for a subset that is larger than its draw.
+    """
+    if demos > per_draw:
+        raise ValueError(f"a draw of {per_draw} has no {demos} demonstrations")
+    return range(draw * per_draw, draw * per_draw + demos)
+
+
+def read_demonstrations(
+    path: Path,
+    demos: int | None = None,
+    draw: int = 0,
+    per_draw: int | None = None,
+    *,
+    mapped: bool = False,
+) -> Demonstrations:
+    """Read a file, or the subset of `demos` demonstrations that `draw` chooses, see `drawn`.
+
+    Args:
+        demos: how many; None for all of the file, of which there is no other draw.
+        draw: number of the subset.
+        per_draw: demonstrations that every draw has of its own; `demos` if not given.
         mapped: unpack all images once into a file beside this one and map them from there, so
             that any number of processes share one copy, which need not fit into memory. The last
             of them removes it.
@@ -128,17 +152,8 @@ def read_demonstrations(
     path = Path(path)
     with open_checked(path) as file:
         names = demo_names(file)
-        if demos is not None and demos > len(names):
-            raise BadDemonstrations(
-                path,
-                f"has {len(names)} demonstrations, {demos} were asked for",
-                f"collect more with `octo-bench collect --demos {demos}`",
-            )
+        chosen = names if demos is None else _chosen(path, names, demos, draw, per_draw)
         _check_together(path, [demonstration(file, name) for name in names])
-        order = np.arange(len(names))
-        if draw:
-            order = np.random.default_rng(draw).permutation(len(names))
-        chosen = [names[index] for index in order[:demos]]
         data = file["data"]
         paraphrases = json_value(data, "paraphrases")
         if not isinstance(paraphrases, list) or not all(isinstance(p, str) for p in paraphrases):
@@ -157,6 +172,20 @@ def read_demonstrations(
             sha256=sha256,
             grippers=_grippers(path, data),
         )
+
+
+def _chosen(
+    path: Path, names: Sequence[str], demos: int, draw: int, per_draw: int | None
+) -> list[str]:
+    per_draw = demos if per_draw is None else per_draw
+    positions = drawn(demos, draw, per_draw)
+    if positions.stop > len(names):
+        needs = f"draw {draw} of {per_draw} each needs {positions.stop}"
+        problem = f"has {len(names)} demonstrations, "
+        problem += needs if draw else f"{demos} were asked for"
+        fix = f"collect more with `octo-bench collect --demos {positions.stop}`"
+        raise BadDemonstrations(path, problem, fix)
+    return [names[position] for position in positions]
 
 
 def _check_together(path: Path, demos: Sequence[h5py.Group]) -> None:

@@ -199,11 +199,10 @@ def _trainings(
     study: Study, entry: PolicyEntry, target: Target, keeps_head: bool
 ) -> Iterator[tuple[int, int, int]]:
     """Numbers of demonstrations, draws and training seeds; draw and seed are 0 without any."""
-    demos = target.demos if entry.demos is None else entry.demos
-    for count in (0,) if entry.is_baseline else demos:
+    for count in study.demos_of(entry, target):
         if count:
             for draw in study.draws_of(entry, target):
-                for seed in study.train_seeds_of(entry):
+                for seed in study.train_seeds_of(entry, draw):
                     yield count, draw, seed
         elif keeps_head and not entry.from_scratch:
             yield 0, 0, 0
@@ -233,6 +232,7 @@ def _policy_key(
             "demonstrations": _demonstrations(study, env),
             "demos": demos,
             "draw": draw,
+            "per_draw": study.per_draw(study.target(env)),
             "settings": dataclasses.asdict(settings),
             "versions": versions(TRAINING),
         }
@@ -264,7 +264,7 @@ def _initial_states(env: str) -> str:
 def _demonstrations(study: Study, env: str) -> dict[str, Any]:
     return {
         "environment": definition_sha256(env),
-        "pool": dataclasses.asdict(study.demonstrations),
+        "pool": dataclasses.asdict(study.pool(study.target(env))),
         "versions": versions(COLLECTING),
     }
 

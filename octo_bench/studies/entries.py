@@ -16,6 +16,9 @@ from octo_bench.models.octo_1_5 import config as octo_1_5
 Head = Literal[octo.Head, octo_1_5.Head]
 """The action heads of every architecture."""
 
+TrainSeeds = tuple[int, ...] | Literal["draw"]
+"""Seeds that a policy is fine-tuned with on each draw; "draw": one, the number of the draw."""
+
 
 @dataclass(frozen=True)
 class PolicyEntry:
@@ -46,7 +49,7 @@ class PolicyEntry:
     finetune: Mapping[str, Any] = field(default_factory=dict, hash=False)
     demos: tuple[int, ...] | None = None
     draws: tuple[int, ...] | None = None
-    train_seeds: tuple[int, ...] | None = None
+    train_seeds: TrainSeeds | None = None
     recipe: Path | None = None
 
     def __post_init__(self) -> None:
@@ -79,7 +82,11 @@ class Target:
 
 @dataclass(frozen=True)
 class DemonstrationPool:
-    """What demonstrations are drawn from: `count` successes, tried from seed `first_seed` on."""
+    """What demonstrations are drawn from: successes, tried from seed `first_seed` on.
+
+    `count`: how many there may be in an environment: at least the number of draws times the
+    largest number of demonstrations. Where a target's draws need fewer, fewer are collected.
+    """
 
     count: int
     first_seed: int

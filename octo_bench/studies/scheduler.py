@@ -122,7 +122,7 @@ def plan(study: Study, cells: Sequence[Cell], out: Path, workers: int) -> tuple[
 
 def pool_name(study: Study, env: str) -> str:
     """What the demonstrations of an environment are called: "200 demonstrations in ..."."""
-    return f"{study.demonstrations.count} demonstrations in {env}"
+    return f"{study.pool(study.target(env)).count} demonstrations in {env}"
 
 
 def demonstrations_file(study: Study, env: str, out: Path) -> Path:
@@ -156,7 +156,7 @@ def chunks(episodes: int) -> Iterator[tuple[int, int]]:
 
 def _collect(study: Study, env: str, out: Path, workers: int) -> Task:
     file = demonstrations_file(study, env, out)
-    pool = study.demonstrations
+    pool = study.pool(study.target(env))
     return Task(
         name=pool_name(study, env),
         phase=_COLLECT,
@@ -229,6 +229,7 @@ def _fine_tune(
             "policy": policy,
             "settings": settings,
             "demonstrations": demonstrations,
+            "per_draw": study.per_draw(study.target(cell.env)),
             "out": policy_folder(cell, out) / POLICY,
         },
         done=training_file(cell, out),

@@ -13,12 +13,21 @@ from octo_bench.definitions import environment
 from octo_bench.errors import BadInference, BadStudy, UnknownLevel, UnknownName
 from octo_bench.evaluation.conditions import Condition
 from octo_bench.paths import results_root
-from octo_bench.studies.entries import ConditionEntry, DemonstrationPool, PolicyEntry, Target
+from octo_bench.studies.entries import (
+    ConditionEntry,
+    DemonstrationPool,
+    PolicyEntry,
+    Target,
+    TrainSeeds,
+)
 from octo_bench.suites import find_level
 from octo_bench.training.finetune import FinetuneSettings
 from octo_bench.training.settings import Optimisation
 
 FILE = "study.toml"
+
+_OLDER = "-v0"
+"""The version of the environments of studies whose draws were not disjoint yet."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +38,8 @@ class Study:
         file: where it was read from.
         seed: of the evaluation's episodes.
         episodes: per cell.
-        draws: which subsets of the demonstrations are used, see `read_demonstrations`.
-        train_seeds: seeds of the fine-tunings.
+        draws: numbers of the subsets of the demonstrations that are used, see `drawn`.
+        train_seeds: seeds of the fine-tunings; "draw" for the number of the draw.
         beside: other studies, by name, whose rows stand beside this one's in its table.
         finetune: fields of `FinetuneSettings`, except that the optimiser's steps are by number
             of demonstrations, under `steps`; read it with `finetune_settings`.
@@ -46,7 +55,7 @@ class Study:
     targets: tuple[Target, ...]
     demonstrations: DemonstrationPool
     draws: tuple[int, ...] = (0,)
-    train_seeds: tuple[int, ...] = (0,)
+    train_seeds: TrainSeeds = (0,)
     beside: tuple[str, ...] = ()
     finetune: Mapping[str, Any] = field(default_factory=dict)
     conditions: tuple[ConditionEntry, ...] = (ConditionEntry(),)
@@ -56,9 +65,31 @@ class Study:
         draws = self.draws if entry.draws is None else entry.draws
         return tuple(draw for draw in draws if target.draws is None or draw in target.draws)
 
-    def train_seeds_of(self, entry: PolicyEntry) -> tuple[int, ...]:
-        """The seeds that a policy is fine-tuned with."""
-        return self.train_seeds if entry.train_seeds is None else entry.train_seeds
+    def train_seeds_of(self, entry: PolicyEntry, draw: int) -> tuple[int, ...]:
+        """The seeds that a policy is fine-tuned with on a draw."""
+        seeds = self.train_seeds if entry.train_seeds is None else entry.train_seeds
+        return (draw,) if seeds == "draw" else seeds
+
+    def demos_of(self, entry: PolicyEntry, target: Target) -> tuple[int, ...]:
+        """The numbers of demonstrations that a policy is measured with in a target."""
+        if entry.is_baseline:
+            return (0,)
+        return target.demos if entry.demos is None else entry.demos
+
+    def per_draw(self, target: Target) -> int:
+        """Demonstrations of one draw in a target: the largest number that a policy gets there."""
+        return max(max(self.demos_of(entry, target)) for entry in self.policies)
+
+    def pool(self, target: Target) -> DemonstrationPool:
+        """The demonstrations that are collected in a target: enough for all of its draws."""
+        trained = [entry for entry in self.policies if not entry.is_baseline]
+        draws = [draw for entry in trained for draw in self.draws_of(entry, target)]
+        count = (max(draws, default=0) + 1) * self.per_draw(target)
+        return replace(self.demonstrations, count=count)
+
+    def target(self, env: str) -> Target:
+        """The target with this environment id."""
+        return next(target for target in self.targets if target.env == env)
 
 
 def find_study(study: str) -> Path:
@@ -109,9 +140,8 @@ def read_study(path: Path) -> Study:
             raise BadStudy(path, f"there is no {target.reference}", "correct 'targets.reference'")
     study = replace(study, policies=policies, targets=targets)
     for entry in policies:
-        wanted = [target.demos if entry.demos is None else entry.demos for target in targets]
-        for demos in {demos for each in wanted for demos in each if demos}:
-            if not entry.is_baseline:
+        for demos in {demos for target in targets for demos in study.demos_of(entry, target)}:
+            if demos:
                 finetune_settings(study, entry, demos, seed=0)
     return study
 
@@ -186,13 +216,13 @@ def _problems(study: Study) -> Iterator[str]:
     for key in ("policies", "targets", "conditions"):
         if not getattr(study, key):
             yield f"'{key}' must not be empty"
-    for key in ("draws", "train_seeds"):
-        yield from _problems_of_numbers(key, getattr(study, key))
+    yield from _problems_of_numbers("draws", study.draws)
+    yield from _problems_of_seeds("train_seeds", study.train_seeds)
     environments = [target.env for target in study.targets]
     if len(set(environments)) < len(environments):
         yield "'targets' has an environment twice"
     for i, target in enumerate(study.targets):
-        yield from _problems_of_demos(study, f"targets[{i}].demos", target.demos)
+        yield from _problems_of_demos(f"targets[{i}].demos", target.demos)
         if target.draws is not None:
             yield from _problems_of_numbers(f"targets[{i}].draws", target.draws)
     names: set[str] = set()
@@ -202,6 +232,7 @@ def _problems(study: Study) -> Iterator[str]:
         names.add(entry.name)
         yield from _problems_of_policy(study, entry, f"policies[{i}]")
     yield from _problems_of_conditions(study.conditions)
+    yield from _problems_of_pools(study)
 
 
 def _problems_of_policy(study: Study, entry: PolicyEntry, where: str) -> Iterator[str]:
@@ -217,10 +248,11 @@ def _problems_of_policy(study: Study, entry: PolicyEntry, where: str) -> Iterato
     if entry.head is None:
         yield f"the key '{where}.head' is missing"
     if entry.demos is not None:
-        yield from _problems_of_demos(study, f"{where}.demos", entry.demos)
-    for key in ("draws", "train_seeds"):
-        if getattr(entry, key) is not None:
-            yield from _problems_of_numbers(f"{where}.{key}", getattr(entry, key))
+        yield from _problems_of_demos(f"{where}.demos", entry.demos)
+    if entry.draws is not None:
+        yield from _problems_of_numbers(f"{where}.draws", entry.draws)
+    if entry.train_seeds is not None:
+        yield from _problems_of_seeds(f"{where}.train_seeds", entry.train_seeds)
     for i, target in enumerate(study.targets):
         if not study.draws_of(entry, target):
             yield f"'targets[{i}].draws' leaves no draw of '{entry.name}'"
@@ -235,11 +267,27 @@ def _problems_of_numbers(key: str, values: Sequence[int]) -> Iterator[str]:
         yield f"'{key}' has an entry twice"
 
 
-def _problems_of_demos(study: Study, key: str, demos: Sequence[int]) -> Iterator[str]:
+def _problems_of_seeds(key: str, seeds: TrainSeeds) -> Iterator[str]:
+    if seeds != "draw":
+        yield from _problems_of_numbers(key, seeds)
+
+
+def _problems_of_demos(key: str, demos: Sequence[int]) -> Iterator[str]:
     if not demos or min(demos) < 0 or len(set(demos)) < len(demos):
         yield f"'{key}' must be different counts of demonstrations"
-    elif max(demos) > study.demonstrations.count:
-        yield f"'demonstrations.count' is less than '{key}' asks for"
+
+
+def _problems_of_pools(study: Study) -> Iterator[str]:
+    """Whether there are enough demonstrations; in an older study, draws shared them."""
+    if any(target.env.endswith(_OLDER) for target in study.targets):
+        return
+    for i, target in enumerate(study.targets):
+        needed, per_draw = study.pool(target).count, study.per_draw(target)
+        if needed > study.demonstrations.count:
+            yield (
+                f"'demonstrations.count' is {study.demonstrations.count}, but 'targets[{i}]' "
+                f"needs {needed}: draws 0 to {needed // per_draw - 1} of {per_draw} each"
+            )
 
 
 def _problems_of_conditions(entries: Sequence[ConditionEntry]) -> Iterator[str]:

@@ -91,14 +91,23 @@ def pre_train(
 
 
 def fine_tune(
-    cell: Cell, policy: str, settings: FinetuneSettings, demonstrations: Path, out: Path
+    cell: Cell,
+    policy: str,
+    settings: FinetuneSettings,
+    demonstrations: Path,
+    per_draw: int,
+    out: Path,
 ) -> Mapping[str, Any]:
-    """Fine-tune `policy` for the cell into the policy folder `out`, or go on where that stopped."""
+    """Fine-tune `policy` for the cell into the policy folder `out`, or go on where that stopped.
+
+    Args:
+        per_draw: how many of the demonstrations every draw has of its own.
+    """
     from octo_bench.demonstrations.dataset import read_demonstrations
 
     summary = finetune(
         policy,
-        read_demonstrations(demonstrations, cell.demos, cell.draw),
+        read_demonstrations(demonstrations, cell.demos, cell.draw, per_draw),
         out,
         settings,
         from_scratch=cell.policy.from_scratch,
