@@ -111,6 +111,7 @@ def write_demonstrations(demonstrations: Demonstrations, path: Path) -> None:
         names = ("env_id", "embodiment", "task", "instruction")
         group.attrs.update({name: getattr(demonstrations, name) for name in names})
         group.attrs["paraphrases"] = json.dumps(demonstrations.paraphrases)
+        group.attrs["grippers"] = json.dumps(demonstrations.grippers)
         for number, episode in enumerate(demonstrations.episodes):
             demo = group.create_group(f"demo_{number}")
             for name in ("image_primary", "image_wrist", "proprio"):
