@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import errno
-import fcntl
 import hashlib
 import json
 import os
-import signal
 import tempfile
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -51,53 +48,6 @@ def explain_full_disk(path: Path) -> Iterator[None]:
         if is_disk_full(error):
             raise BadFile(path, "no space left to write it", "free some disk space") from error
         raise
-
-
-@contextmanager
-def uninterrupted() -> Iterator[None]:
-    """Put Ctrl-C and SIGTERM off until the end, as a library in C may lose the exception.
-
-    Without effect outside of the main thread, where no signal arrives.
-    """
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    arrived: list[int] = []
-    before = {
-        number: signal.signal(number, lambda number, _frame: arrived.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
-        for number in arrived:
-            signal.raise_signal(number)
-
-
-@contextmanager
-def only_user(lock: Path, busy: OctoBenchError) -> Iterator[None]:
-    """Hold the file `lock`, which is made, so that no other process of this machine does.
-
-    Raises:
-        OctoBenchError: `busy`, when another process holds it.
-    """
-    while True:
-        lock.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            held = lock.open("w")
-        except FileNotFoundError:  # its last user removes the folder at this moment
-            continue
-        with held:
-            try:
-                fcntl.flock(held, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError as error:
-                raise busy from error
-            if not lock.exists() or os.fstat(held.fileno()).st_ino != lock.stat().st_ino:
-                continue  # its last user has removed it since
-            yield
-            return
 
 
 def require_writable(path: Path, *suffixes: str) -> None:
@@ -178,6 +128,15 @@ def atomic_path(path: Path, named: Path | None = None) -> Iterator[Path]:
             os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def remove_half_written(folder: Path) -> None:
+    """Remove what `atomic_path` leaves in a folder when its process is killed.
+
+    Only for who knows that nobody else writes there.
+    """
+    for half_written in folder.glob(".*.tmp"):
+        half_written.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

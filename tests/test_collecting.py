@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
 import pytest
 
+from octo_bench.cli import run
+from octo_bench.cli.exits import TERMINATED
 from octo_bench.definitions import Disturbance, environment
 from octo_bench.demonstrations.collecting import attempt, collect
 from octo_bench.demonstrations.dataset import read_demonstrations
@@ -196,3 +203,75 @@ def test_a_file_of_something_else_is_refused(collected: Path, tmp_path: Path) ->
     with pytest.raises(UnknownName, match="Lift-Panda"):
         collect("Lift-Panada", 1, tmp_path / "never.hdf5", progress=False)
     assert not (tmp_path / "never.hdf5").exists()
+
+
+def test_a_killed_process_costs_nothing(collected: Path, tmp_path: Path) -> None:
+    out = tmp_path / "lift.hdf5"
+    with _collecting(out, 3) as process:
+        wait_for(lambda: len(children(process.pid)) == 2)
+        os.kill(children(process.pid)[0], signal.SIGKILL)
+        assert process.wait(120) == 0
+    whole, again = contents(collected), contents(out)
+    assert whole.keys() == again.keys()
+    assert all(np.array_equal(value, again[name]) for name, value in whole.items())
+    assert list(tmp_path.iterdir()) == [out]
+
+
+def test_two_collections_of_one_file_are_refused(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "lift.hdf5"
+    with _collecting(out, 100) as process:
+        wait_for((tmp_path / ".lift.hdf5.lock").exists)
+        assert run(["collect", LIFT, "--demos", "100", "--out", str(out)]) == 2
+        assert f"{out}: another process is writing it" in capsys.readouterr().err
+        process.terminate()
+        assert process.wait(10) == TERMINATED
+
+
+def test_an_interrupt_in_the_middle_of_a_write_works_the_first_time(
+    collected: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """HDF5 calls back into Python, which drops what is raised there."""
+    out = tmp_path / "lift.hdf5"
+    write = h5py.Group.create_dataset
+
+    def interrupted(*arguments: Any, **options: Any) -> Any:
+        signal.raise_signal(signal.SIGINT)
+        return write(*arguments, **options)
+
+    monkeypatch.setattr(h5py.Group, "create_dataset", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        collect(LIFT, 3, out, first_seed=5, progress=False)
+    monkeypatch.undo()
+    assert len(list(tmp_path.glob(".lift.hdf5.parts/*.hdf5"))) == 1  # it was written whole
+    collect(LIFT, 3, out, first_seed=5, progress=False)
+    whole, again = contents(collected), contents(out)
+    assert all(np.array_equal(value, again[name]) for name, value in whole.items())
+
+
+def _collecting(out: Path, demos: int) -> subprocess.Popen[bytes]:
+    """`octo-bench collect` with two workers."""
+    options = ["--demos", str(demos), "--seed", "5", "--workers", "2", "--out", str(out)]
+    program = "from octo_bench.cli import main; main()"
+    return subprocess.Popen(
+        [sys.executable, "-c", program, "collect", LIFT, *options], stderr=subprocess.DEVNULL
+    )
+
+
+def children(pid: int) -> list[int]:
+    """The processes that a process has started to collect with it."""
+    found = []
+    for file in Path("/proc").glob("[0-9]*/cmdline"):
+        with suppress(OSError):
+            parent = int(file.with_name("stat").read_text().rpartition(")")[2].split()[1])
+            if parent == pid and b"spawn_main" in file.read_bytes():
+                found.append(int(file.parent.name))
+    return found
+
+
+def wait_for(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + 60
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)

@@ -234,7 +234,7 @@ def test_two_processes_do_not_collect_into_one_file(tmp_path: Path) -> None:
             if any(tmp_path.glob(".lift.hdf5.parts/*.hdf5")):
                 break
             time.sleep(0.02)
-        with pytest.raises(BadFile, match="another process collects into it; wait for it"):
+        with pytest.raises(BadFile, match="another process is writing it; wait for it"):
             write_demonstrations(path, 1)
     finally:
         process.kill()

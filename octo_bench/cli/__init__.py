@@ -10,14 +10,16 @@ from collections.abc import Sequence
 import typer
 
 from octo_bench.cli import comparison, environments, evaluation, policies, studies
-from octo_bench.cli.exits import BROKEN, INTERRUPTED
+from octo_bench.cli.exits import BROKEN, INTERRUPTED, TERMINATED
 from octo_bench.errors import OctoBenchError
+from octo_bench.processes.interrupts import interruptible
 
 app = typer.Typer(
     help="How well does an Octo policy do on a robot it has not seen, with 0 to 200 "
     "demonstrations? Measured in simulation, on two CPU cores.",
     epilog="Exit codes: 0 fine, 1 the answer is no, 2 wrong usage or bad input, 3 it cannot be "
-    "told yet, 4 too many infrastructure errors, 70 an error of octo-bench itself, 130 interrupted",
+    "told yet, 4 too many infrastructure errors, 70 an error of octo-bench itself, "
+    "130 interrupted, 143 terminated",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -59,7 +61,8 @@ def run(arguments: Sequence[str]) -> int:
     The user's mistake is one line on stderr, an error of octo-bench itself a traceback.
     """
     try:
-        code = app(args=list(arguments), standalone_mode=False)
+        with interruptible() as interrupts:
+            code = app(args=list(arguments), standalone_mode=False)
     except OctoBenchError as error:
         return _fail(str(error), error.exit_code)
     except typer.exceptions.TyperException as error:
@@ -76,6 +79,7 @@ def run(arguments: Sequence[str]) -> int:
         return BROKEN
     if code == INTERRUPTED:
         print("interrupted", file=sys.stderr)
+        return TERMINATED if interrupts.terminated else INTERRUPTED
     return code or 0
 
 

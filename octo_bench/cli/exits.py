@@ -20,6 +20,7 @@ UNDECIDED = 3
 UNFIT = 4
 BROKEN = 70
 INTERRUPTED = 130
+TERMINATED = 143
 
 
 def require_few_errors(rows: Sequence[Row]) -> None:

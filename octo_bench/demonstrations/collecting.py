@@ -11,12 +11,11 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-import multiprocessing
-import signal
 from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import count
 from pathlib import Path
 
 import h5py
@@ -29,6 +28,8 @@ from octo_bench.demonstrations.layout import GRIPPERS, integer, open_checked, te
 from octo_bench.demonstrations.unfinished import CollectionSummary, Unfinished, unfinished
 from octo_bench.errors import BadDemonstrations
 from octo_bench.experts.demonstrators import demonstrate
+from octo_bench.processes.jobs import in_order
+from octo_bench.processes.worker import note_progress
 from octo_bench.reading import parse_json
 from octo_bench.simulation.construction import robosuite_settings
 from octo_bench.simulation.environment import OctoBenchEnvironment
@@ -99,6 +100,8 @@ def collect(
         UnsupportedEnvironment: for one whose demonstrator does not succeed often enough.
         BadDemonstrations: when `out` is not a collection of this environment from this seed.
         BadFile: when the disk is full.
+        InUse: when another process is collecting into `out`.
+        ProcessLost: when the processes of a seed die again and again.
     """
     out = Path(out)
     declared = environment(env_id)
@@ -200,6 +203,7 @@ def _collect_into(
     ) as bar:
         while collection.summary.kept < demos:
             result = next(attempts)
+            note_progress()
             if result.success:
                 arrays = {f"obs/{key}": values for key, values in result.observations.items()}
                 arrays |= {
@@ -228,19 +232,10 @@ def _attempts(source: Source, tried: int, workers: int) -> Iterator[Attempt]:
         level=source.level,
         disturbance=source.disturbance,
     )
-    seed = source.first_seed + tried
+    seeds = count(source.first_seed + tried)
     if workers <= 1:
-        while True:
-            yield try_seed(seed)
-            seed += 1
-    context = multiprocessing.get_context("spawn")
-    # Ctrl-C ends the workers at once and without a word: the caller says what there is to say.
-    with context.Pool(workers, signal.signal, (signal.SIGINT, signal.SIG_DFL)) as pool:
-        pending = [pool.apply_async(try_seed, (seed + ahead,)) for ahead in range(2 * workers)]
-        while True:
-            yield pending.pop(0).get()
-            seed += 1
-            pending.append(pool.apply_async(try_seed, (seed + 2 * workers - 1,)))
+        yield from map(try_seed, seeds)
+    yield from in_order(try_seed, ((seed,) for seed in seeds), workers)
 
 
 def _write_header(data: h5py.Group, source: Source) -> None:

@@ -27,7 +27,9 @@ from octo_bench.demonstrations.layout import (
     open_checked,
 )
 from octo_bench.errors import BadDemonstrations, BadFile
-from octo_bench.files import atomic_path, explain_full_disk, only_user, uninterrupted
+from octo_bench.files import atomic_path, explain_full_disk
+from octo_bench.processes.exclusive import exclusive
+from octo_bench.processes.interrupts import uninterrupted
 
 _DEMO = "demo"
 _ASSEMBLED = "assembled.tmp"
@@ -215,12 +217,11 @@ def unfinished(
 
     Raises:
         BadDemonstrations: for a file of something else.
-        BadFile: when another process collects into it.
+        InUse: when another process collects into it.
     """
     folder = _parts_folder(out)
-    fix = "wait for it, or choose another --out"
-    busy = BadFile(out, "another process collects into it", fix)
-    with only_user(folder / ".lock", busy):
+    with exclusive(out):
+        folder.mkdir(exist_ok=True)
         collection = Unfinished(out, first_seed, write_header, require_same)
         try:
             yield collection

@@ -8,10 +8,8 @@ A bank is `initial_states/<Task>-<Embodiment>.safetensors` beside `tasks/` and `
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import ExitStack, closing
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -23,7 +21,9 @@ from tqdm import tqdm
 
 from octo_bench.definitions import Environment, environment, roots
 from octo_bench.errors import BadInitialStates, UnknownInitialState
-from octo_bench.files import atomic_path, sha256_file, write_text
+from octo_bench.files import atomic_path, remove_half_written, sha256_file, write_text
+from octo_bench.processes.exclusive import exclusive
+from octo_bench.processes.jobs import results
 from octo_bench.simulation.world import World
 
 FIRST_EVALUATION_SEED = 100_000_000
@@ -31,6 +31,7 @@ STATES = 200
 _SEEDS_PER_STUDY = 1_000_000
 FOLDER = "initial_states"
 SUMS = "SHA256SUMS"
+LOCK = ".lock"
 _MEND = "make it anew with `octo-bench freeze`"
 
 
@@ -149,18 +150,30 @@ def freeze(
         UnknownName: for an environment that is not declared.
         BadInitialStates: for a list of hashes that cannot be read.
         BadFile: when the disk is full.
+        InUse: when another process is freezing into the folder.
+        ProcessLost: when the processes of an environment die again and again.
     """
     declared = [environment(env_id) for env_id in env_ids]
     paths = {each.id: (folder or own_folder(each)) / _file_name(each) for each in declared}
-    missing = [each for each in paths if again or not _is_frozen(paths[each], states)]
-    jobs = [(each, paths[each], states) for each in missing]
-    bar = tqdm(total=len(paths), initial=len(paths) - len(jobs), disable=not progress)
-    with bar, closing(_freeze_all(jobs, workers)) as written:
+    folders = sorted({path.parent for path in paths.values()})
+    with ExitStack() as stack:
+        for each in folders:
+            each.mkdir(parents=True, exist_ok=True)
+            stack.enter_context(exclusive(each, each / LOCK))
+            remove_half_written(each)
+        missing = [each for each in paths if again or not _is_frozen(paths[each], states)]
+        bar = stack.enter_context(
+            tqdm(total=len(paths), initial=len(paths) - len(missing), disable=not progress)
+        )
         bar.set_description("freeze")
-        for path in written:
+        jobs = [(each, states) for each in missing]
+        for number, bank in stack.enter_context(closing(_banks(jobs, workers))):
+            path = paths[missing[number]]
+            with atomic_path(path) as temporary:
+                save_file(bank, temporary)
             _add_sum(path)
             bar.update()
-    return len(jobs)
+    return len(missing)
 
 
 @dataclass(frozen=True)
@@ -252,31 +265,28 @@ def _is_frozen(path: Path, states: int) -> bool:
         return False
 
 
-def _freeze_all(jobs: Sequence[tuple[str, Path, int]], workers: int) -> Iterator[Path]:
-    """The banks as they are written, here or in processes of their own."""
+def _banks(
+    jobs: Sequence[tuple[str, int]], workers: int
+) -> Iterator[tuple[int, dict[str, np.ndarray]]]:
+    """The banks as they are made, each with the number of its job, here or in other processes."""
     if workers == 1 or len(jobs) < 2:
-        yield from (_freeze(*job) for job in jobs)
+        yield from ((number, _make_bank(*job)) for number, job in enumerate(jobs))
         return
-    context = multiprocessing.get_context("spawn")
-    # Ctrl-C ends the workers at once and without a word: the caller says what there is to say.
-    with context.Pool(workers, signal.signal, (signal.SIGINT, signal.SIG_DFL)) as pool:
-        yield from (done.get() for done in [pool.apply_async(_freeze, job) for job in jobs])
+    yield from results(_make_bank, jobs, workers)
 
 
-def _freeze(env_id: str, path: Path, states: int) -> Path:
+def _make_bank(env_id: str, states: int) -> dict[str, np.ndarray]:
+    """The arrays of an environment's bank; see the module."""
     world = World(environment(env_id))
     with closing(world):
         scenes = np.stack([_scene(world, FIRST_EVALUATION_SEED + k) for k in range(states)])
     # By their bits, which also tell -0.0 from 0.0.
     columns = np.flatnonzero((scenes.view(np.int64) != scenes[0].view(np.int64)).any(axis=0))
-    tensors = {
+    return {
         "base": scenes[0].copy(),
         "columns": columns.astype(np.int32),
         "values": np.ascontiguousarray(scenes[:, columns]),
     }
-    with atomic_path(path) as temporary:
-        save_file(tensors, temporary)
-    return path
 
 
 def _scene(world: World, seed: int) -> np.ndarray:
