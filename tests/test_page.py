@@ -38,9 +38,9 @@ FIGURES = ("curve", "heat_map", "funnel", "heads")
 
 
 def sections(
-    records: list[EpisodeRecord], published: dict[int, float] | None = None
+    records: list[EpisodeRecord], reference: dict[int, float] | None = None
 ) -> tuple[Section, ...]:
-    reference = {n: ReferencePoint(rate, 30.0) for n, rate in (published or {}).items()}
+    reference = {n: ReferencePoint(rate, 30.0) for n, rate in (reference or {}).items()}
     table = Table(title="A study", rows=(), references={STACK: reference})
     return sections_of(records, table)
 
@@ -62,14 +62,14 @@ def test_conditions_are_counted_apart() -> None:
     plain, perturbed = cell([True] * 8, demos=50), cell([False] * 8, demos=50)
     camera = [replace(record, suite="camera", level=2) for record in perturbed]
     asked = [replace(record, inference="execute=2") for record in perturbed]
-    found = sections(plain + camera + asked, published={50: 0.5})
+    found = sections(plain + camera + asked, reference={50: 0.5})
     assert [section.condition for section in found] == [
         Condition(),
         Condition(inference="execute=2"),
         Condition(suite="camera", level=2),
     ]
     assert [section.rows[0].row.rate for section in found] == [1.0, 0.0, 0.0]
-    # What was published was measured unperturbed.
+    # The reference is measured unperturbed.
     assert [section.rows[0].against is not None for section in found] == [True, False, False]
 
 
@@ -85,7 +85,7 @@ def test_several_trainings_say_it_and_the_verdict_is_on_it() -> None:
     for successes, draw in rates:
         outcomes = [True] * successes + [False] * (20 - successes)
         records += cell(outcomes, demos=50, draw=draw)
-    (section,) = sections(records, published={50: 0.5})
+    (section,) = sections(records, reference={50: 0.5})
     (row,) = section.rows
     assert row.trained_anew is not None
     assert row.trained_anew.high - row.trained_anew.low > row.as_trained.high - row.as_trained.low
@@ -99,8 +99,8 @@ def test_the_mean_over_targets_knows_of_the_trainings_too() -> None:
         for successes, draw in ((18, 0), (9, 1), (2, 2)):
             outcomes = [True] * successes + [False] * (20 - successes)
             records += cell(outcomes, env_id=env_id, demos=50, draw=draw)
-    published = {env_id: {50: ReferencePoint(0.5, 30.0)} for env_id in (STACK, LIFT_IIWA)}
-    table = Table("A study", summarise(records, {}), published, targets=(STACK, LIFT_IIWA))
+    reference = {env_id: {50: ReferencePoint(0.5, 30.0)} for env_id in (STACK, LIFT_IIWA)}
+    table = Table("A study", summarise(records, {}), reference, targets=(STACK, LIFT_IIWA))
     (section,) = sections_of(records, table)
     (mean,) = section.means[0].rows
     assert mean.trained_anew is not None and mean.units == 3
@@ -152,13 +152,13 @@ def test_the_heat_map_has_every_task_and_arm() -> None:
 
 def test_the_headline_tells_the_first_and_the_last_rate_and_the_verdicts() -> None:
     records = cell([True] * 10 + [False] * 40) + cell([True] * 47 + [False] * 3, demos=200)
-    assert headline(sections(records, published={0: 0.35, 200: 0.87})) == (
+    assert headline(sections(records, reference={0: 0.35, 200: 0.87})) == (
         "octo-tiny succeeds at Stack on Panda in 20 % of the episodes without demonstrations and "
         "in 94 % with 200 demonstrations. With 50 episodes a row, both verdicts against the "
-        "published rates are still open."
+        "reference rates are still open."
     )
-    text = headline(sections(records, published={0: 0.9, 200: 0.87}))
-    assert text.endswith("Of 2 published rates, 1 differs and 1 cannot be told yet.")
+    text = headline(sections(records, reference={0: 0.9, 200: 0.87}))
+    assert text.endswith("Of 2 reference rates, 1 differs and 1 cannot be told yet.")
 
 
 # The episode list and the films.

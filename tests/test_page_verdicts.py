@@ -1,4 +1,4 @@
-"""What a page says of heads and of published rates: no more than the tests allow."""
+"""What a page says of heads and of reference rates: no more than the tests allow."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from octo_bench.reports.page import write_page
 from octo_bench.reports.page_data import headline, sections_of
 from octo_bench.reports.table import ReferencePoint, Table
 from octo_bench.reports.wording import ALPHA, say_agreement, say_difference
-from octo_bench.statistics.equivalence import Agreement, compare_with_published
+from octo_bench.statistics.equivalence import Agreement, compare_with_reference
 from octo_bench.statistics.intervals import Interval
 from octo_bench.studies.study import read_study
 
@@ -119,7 +119,7 @@ def test_the_mean_over_targets_stands_first(tmp_path: Path) -> None:
     ]
     assert headline((section,)).startswith(
         "octo-tiny succeeds in 25 % of the episodes without demonstrations and in 75 % with 50 "
-        "demonstrations, mean over 2 targets. Of 4 published rates"
+        "demonstrations, mean over 2 targets. Of 4 reference rates"
     )
     titles = [chart.title for chart in curves(section)]
     assert titles == ["mean over 2 targets", "Stack on Panda", "Lift on IIWA"]
@@ -140,7 +140,7 @@ def test_another_initial_state_is_no_pair() -> None:
 
 
 @pytest.mark.parametrize(
-    ("successes", "published", "agreement", "said"),
+    ("successes", "reference", "agreement", "said"),
     [
         (44, 0.68, Agreement.CANNOT_TELL, r"^above it, perhaps by less than 10 points; about \d+"),
         (35, 0.68, Agreement.CANNOT_TELL, r"^about [\d,]+ episodes would decide$"),
@@ -150,8 +150,8 @@ def test_another_initial_state_is_no_pair() -> None:
     ],
 )
 def test_the_verdict_says_the_side_and_what_would_decide(
-    successes: int, published: float, agreement: Agreement, said: str
+    successes: int, reference: float, agreement: Agreement, said: str
 ) -> None:
-    compared = compare_with_published(successes, 50, published, margin=0.1)
+    compared = compare_with_reference(successes, 50, reference, margin=0.1)
     assert compared.agreement is agreement
     assert re.search(said, say_agreement(compared))

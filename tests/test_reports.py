@@ -43,13 +43,13 @@ def table() -> Table:
     return Table(
         title="A study",
         rows=(row(0, 10), row(50, 36), row(200, 49), row(0, 40, env_id=LIFT)),
-        references={STACK: read_reference(results_root() / "reference" / "octo.csv")},
+        references={STACK: read_reference(results_root() / "reference" / "reference.csv")},
         beside=(row(50, 20, "octo-tiny from scratch"),),
     )
 
 
-def test_the_reference_table_is_the_published_one() -> None:
-    reference = read_reference(results_root() / "reference" / "octo.csv")
+def test_the_reference_table_is_that_of_the_brief() -> None:
+    reference = read_reference(results_root() / "reference" / "reference.csv")
     assert {n: (p.success_rate, p.training_minutes) for n, p in reference.items()} == {
         0: (0.35, 0),
         50: (0.68, 30),
@@ -81,7 +81,7 @@ def test_markdown_has_a_section_for_each_environment_with_everything_beside(tabl
         "30 min",
         "not told apart |",
     ]
-    assert "Published" not in lift.splitlines()[2]
+    assert "Reference" not in lift.splitlines()[2]
     assert "infrastructure" not in text
 
 
@@ -125,8 +125,8 @@ def targets() -> Table:
     ]
     rows += [row(0, 0, "random", head="", env_id=env_id) for env_id in (STACK, LIFT)]
     reference = {0: ReferencePoint(0.35, 0.0), 50: ReferencePoint(0.68, 30.0)}
-    published = {STACK: reference, LIFT: {0: ReferencePoint(0.45, 10.0)}}
-    return Table("A study", tuple(rows[:7] + rows[8:]), published, (), (STACK, LIFT), 9, 10)
+    reference = {STACK: reference, LIFT: {0: ReferencePoint(0.45, 10.0)}}
+    return Table("A study", tuple(rows[:7] + rows[8:]), reference, (), (STACK, LIFT), 9, 10)
 
 
 def test_the_mean_weighs_targets_alike_and_needs_all_of_them(targets: Table) -> None:
@@ -141,12 +141,12 @@ def test_the_mean_weighs_targets_alike_and_needs_all_of_them(targets: Table) -> 
     assert mean.rate == pytest.approx((10 / 25 + 11 / 50) / 2)
     assert (mean.episodes, mean.training_minutes) == (75, 2.5)
     assert mean.interval.low < mean.rate < mean.interval.high
-    point = targets.published(means["octo-tiny", 0])
+    point = targets.reference_of(means["octo-tiny", 0])
     assert point is not None
     assert (point.success_rate, point.training_minutes) == (pytest.approx(0.4), 5.0)
-    # For 50, nothing is published of Lift; a baseline is compared with nothing.
-    assert targets.published(mean) is None
-    assert targets.published(means["random", 0]) is None
+    # For 50, the reference has nothing of Lift; a baseline is compared with nothing.
+    assert targets.reference_of(mean) is None
+    assert targets.reference_of(means["random", 0]) is None
     assert replace(targets, targets=()).means == ()
 
 
@@ -175,7 +175,7 @@ def test_csv_has_the_means_and_reads_back_without_them(targets: Table, tmp_path:
     assert lines[-4]["env_id"] == "mean over 2 targets"
     assert lines[-4]["success_rate"] == "0.3100"
     assert lines[-5]["suite"] == "camera"
-    assert lines[-5]["reference_success_rate"] == ""  # what is published was not perturbed
+    assert lines[-5]["reference_success_rate"] == ""  # the reference is not perturbed
 
 
 def test_tables_of_before_conditions_can_be_read() -> None:
@@ -211,8 +211,8 @@ def trained_often() -> Table:
             outcomes = rng.random(30) < rates
             records += cell(outcomes, env_id=env_id, demos=50, draw=number)
         records += cell([True] * 10 + [False] * 20, env_id=env_id)
-    published = {env_id: {50: ReferencePoint(0.35, 30.0)} for env_id in (STACK, LIFT)}
-    return Table("A study", summarise(records, {}), published, (), (STACK, LIFT))
+    reference = {env_id: {50: ReferencePoint(0.35, 30.0)} for env_id in (STACK, LIFT)}
+    return Table("A study", summarise(records, {}), reference, (), (STACK, LIFT))
 
 
 def test_trainings_that_share_their_states_are_not_taken_for_independent(
@@ -235,7 +235,7 @@ def test_trainings_that_share_their_states_are_not_taken_for_independent(
     assert after.uncertainty.trained_anew is not None
     assert after.uncertainty.trained_anew.width > after.interval.width
     assert zero.uncertainty.trained_anew is None
-    # Against the published rate stands what is said of the recipe, if anything is.
+    # Against the reference stands what is said of the recipe, if anything is.
     point = ReferencePoint((several.interval.high + anew.high) / 2, 0.0)
     assert point.against(several) == "not told apart"
 
@@ -297,7 +297,7 @@ def test_the_figure_of_conditions_is_a_list(tmp_path: Path) -> None:
     (axes,) = draw(table).axes
     names = [label.get_text() for label in axes.get_yticklabels()]
     assert names == ["plain", "camera, level 1", "camera, level 2", "camera, level 3"]
-    assert axes.get_xlabel().endswith("; dotted is published, unperturbed")
+    assert axes.get_xlabel().endswith("; dotted is the reference, unperturbed")
     (perturbed,) = draw(replace(table, rows=rows[1:])).axes
     assert perturbed.get_xlabel() == axes.get_xlabel()
     write_figure(table, tmp_path)

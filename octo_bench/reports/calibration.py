@@ -108,7 +108,7 @@ def page(calibration: Calibration) -> str:
         ),
         "## Tests of level 5 %",
         "The highest probability of rejecting what is true, by enumeration. The last two compare "
-        "with a published rate, 10 points from the true one: neither answer is right there.",
+        "with a reference rate, 10 points from the true one: neither answer is right there.",
         _table(
             ("Test", "Number", "Highest error"),
             ((each.test, each.number, _percent(each.highest)) for each in calibration.error_rates),

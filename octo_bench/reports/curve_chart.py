@@ -56,16 +56,16 @@ def curves(section: Section) -> tuple[Chart, ...]:
     return tuple(charts)
 
 
-def strip(rate: float, inner: Interval, outer: Interval | None, published: float | None) -> Markup:
-    """A line from 0 to 100 % with a rate, its intervals and the published one, for a table."""
+def strip(rate: float, inner: Interval, outer: Interval | None, reference: float | None) -> Markup:
+    """A line from 0 to 100 % with a rate, its intervals and the reference, for a table."""
     width, middle = _STRIP, 9.0
     parts = [line(0, middle, width, middle, "grid")]
     parts += [line(width * at, middle - 4, width * at, middle + 4, "grid") for at in (0, 0.5, 1)]
     parts.append(line(width * inner.low, middle, width * inner.high, middle, "band s0"))
     if outer is not None:
         parts.append(line(width * outer.low, middle, width * outer.high, middle, "whisker s0"))
-    if published is not None:
-        at = width * published
+    if reference is not None:
+        at = width * reference
         parts.append(_cross(at, middle))
     parts.append(element("circle", cx=width * rate, cy=middle, r=4, class_="f0"))
     return element(
@@ -78,12 +78,12 @@ def strip(rate: float, inner: Interval, outer: Interval | None, published: float
 
 
 def _curve(
-    env_id: str, series: Mapping[str, Sequence[_Point]], published: Mapping[int, ReferencePoint]
+    env_id: str, series: Mapping[str, Sequence[_Point]], reference: Mapping[int, ReferencePoint]
 ) -> Chart:
     width, height = _SIZE
     demos = sorted({point.demos for of_one in series.values() for point in of_one})
     shown = {
-        count: point for count, point in sorted(published.items()) if demos[0] <= count <= demos[-1]
+        count: point for count, point in sorted(reference.items()) if demos[0] <= count <= demos[-1]
     }
     middle = (_LEFT + width - _RIGHT) / 2
 
@@ -107,7 +107,7 @@ def _curve(
     )
     if shown:
         where = [(x(count), y(point.success_rate)) for count, point in shown.items()]
-        parts += [_path(where, "published"), *(_cross(*each) for each in where)]
+        parts += [_path(where, "reference"), *(_cross(*each) for each in where)]
     legend = []
     for index, (name, of_one) in enumerate(series.items()):
         kind = index % _SERIES
@@ -121,7 +121,7 @@ def _curve(
                 parts.append(_whisker(at, y(point.outer.low), y(point.outer.high), kind))
         legend.append((_marker(_LEFT + 8, 0, kind), name))
     if shown:
-        legend.append((_cross(_LEFT + 8, 0), "published"))
+        legend.append((_cross(_LEFT + 8, 0), "reference"))
     for index, (mark, name) in enumerate(legend):
         moved = f"translate(0 {number(height + 8 + _LINE * index)})"
         parts.append(element("g", mark, text(_LEFT + 24, 4, name), transform=moved))

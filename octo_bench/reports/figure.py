@@ -1,4 +1,4 @@
-"""The figure of a study: success against demonstrations, with the published points.
+"""The figure of a study: success against demonstrations, with the reference points.
 
 Of several targets, the mean over them stands above, and each of them in small below. A study of
 conditions, or of policies that all have as many demonstrations, has a list of dots instead: those
@@ -34,7 +34,7 @@ Point = Row | Mean
 
 @dataclass(frozen=True)
 class _Dots:
-    """A part of a list of dots: its heading, and a line of so much of `published` through it.
+    """A part of a list of dots: its heading, and a line of so much of `reference` through it.
 
     `points` are named; `number` is that of their colour and marker.
     """
@@ -42,7 +42,7 @@ class _Dots:
     heading: str
     points: tuple[tuple[str, Point], ...]
     number: int = 0
-    published: float | None = None
+    reference: float | None = None
 
 
 def write_figure(table: Table, folder: Path) -> None:
@@ -83,7 +83,7 @@ def _draw_curves(table: Table) -> Figure:
         if reference not in references[:i]:
             demos = sorted(reference)
             rates = [reference[n].success_rate for n in demos]
-            axes.plot(demos, rates, label="published", **_REFERENCE)
+            axes.plot(demos, rates, label="reference", **_REFERENCE)
     _dress(axes, table.rows)
     _label(axes, table)
     axes.set_title(table.title, loc="left", fontsize="medium", wrap=True)
@@ -130,7 +130,7 @@ def _by_condition(table: Table) -> list[_Dots]:
             tuple((row.condition.short_name, row) for row in rows),
             policies.index(policy),
             # Of the task unperturbed, also where that is not among the conditions.
-            _published(table, [replace(rows[0], condition=Condition())]),
+            _reference_of(table, [replace(rows[0], condition=Condition())]),
         )
         for (policy, env_id, demos), rows in groups.items()
     ]
@@ -148,16 +148,16 @@ def _by_policy(table: Table) -> list[_Dots]:
         _Dots(
             f"{where}, {points[0].demos} demonstrations",
             tuple((point.policy if one_head else _with_head(point), point) for point in points),
-            published=_published(table, points),
+            reference=_reference_of(table, points),
         )
         for where, points in groups.items()
         if points
     ]
 
 
-def _published(table: Table, points: Sequence[Point]) -> float | None:
-    """The published rate beside these: one, as they have an environment and demonstrations."""
-    found = [table.published(point) for point in points]
+def _reference_of(table: Table, points: Sequence[Point]) -> float | None:
+    """The reference rate beside these: one, as they have an environment and demonstrations."""
+    found = [table.reference_of(point) for point in points]
     return next((each.success_rate for each in found if each is not None), None)
 
 
@@ -170,9 +170,9 @@ def _draw_dots(table: Table, groups: Sequence[_Dots]) -> Figure:
     names, places, at = [], [], 0.0
     for group in groups:
         axes.text(0.0, at, group.heading, fontsize="small", fontweight="bold", va="center")
-        if group.published is not None:
+        if group.reference is not None:
             ends = (at + 0.5, at + 0.5 + len(group.points))
-            axes.plot([group.published] * 2, ends, **{**_REFERENCE, "marker": ""})
+            axes.plot([group.reference] * 2, ends, **{**_REFERENCE, "marker": ""})
         style = {"color": _colour(group.number), "marker": _marker(group.number), "capsize": 3}
         for name, point in group.points:
             at += 1.0
@@ -188,9 +188,9 @@ def _draw_dots(table: Table, groups: Sequence[_Dots]) -> Figure:
     axes.set_xlim(-0.03, 1.03)
     axes.xaxis.set_major_formatter(PercentFormatter(1.0, decimals=0, symbol=" %"))
     plain = all(row.condition.is_plain for row in table.rows)
-    dotted = "; dotted is published" + ("" if plain else ", unperturbed")
-    published = any(group.published is not None for group in groups)
-    axes.set_xlabel(f"{_rates(table)}{dotted if published else ''}")
+    dotted = "; dotted is the reference" + ("" if plain else ", unperturbed")
+    reference = any(group.reference is not None for group in groups)
+    axes.set_xlabel(f"{_rates(table)}{dotted if reference else ''}")
     axes.grid(axis="x", color="#DDDDDD", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right", "left"]].set_visible(False)
@@ -203,11 +203,11 @@ def _panel(axes: Axes, table: Table, rows: Sequence[Point], policies: Sequence[s
     for i, policy in enumerate(policies):
         if of_policy := [row for row in rows if row.policy == policy]:
             _curve(axes, of_policy, _with_head(of_policy[0]), i, _aside(i, len(policies)))
-    points = {row.demos: point for row in rows if (point := table.published(row)) is not None}
+    points = {row.demos: point for row in rows if (point := table.reference_of(row)) is not None}
     if points:
         demos = sorted(points)
         rates = [points[n].success_rate for n in demos]
-        axes.plot(demos, rates, label="published", **_REFERENCE)
+        axes.plot(demos, rates, label="reference", **_REFERENCE)
     _dress(axes, table.rows)
 
 

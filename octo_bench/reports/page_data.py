@@ -33,7 +33,7 @@ class Measured:
     """A row of the table: one policy in one environment after so many demonstrations, or a mean.
 
     Attributes:
-        against: None where nothing is published.
+        against: None where the reference has no value.
         beside: rows of other studies.
     """
 
@@ -108,7 +108,7 @@ class Section:
     Attributes:
         means: over all targets, a group a policy; none without several targets.
         groups: a group a policy and environment.
-        references: what is published, by environment, also by what stands for it in `means`.
+        references: by environment, also by what stands for it in `means`, then by demonstrations.
     """
 
     condition: Condition
@@ -180,11 +180,11 @@ def headline(sections: Sequence[Section]) -> str:
 
 
 def _verdicts(rows: Sequence[Measured]) -> str:
-    """How the rows that stand beside a published rate came out."""
+    """How the rows that stand beside the reference came out."""
     if not rows:
         return ""
     verdicts = [row.against.agreement for row in rows if row.against is not None]
-    rates = "published rate" if len(verdicts) == 1 else "published rates"
+    rates = "reference rate" if len(verdicts) == 1 else "reference rates"
     if set(verdicts) == {Agreement.CANNOT_TELL}:
         episodes = max(row.row.episodes for row in rows)
         which = {1: "the verdict", 2: "both verdicts"}.get(len(rows), f"all {len(rows)} verdicts")
@@ -232,10 +232,10 @@ def _section(
     means: dict[tuple[str, str, str], list[Mean]] = {}
     for each in table.means:
         means.setdefault((each.policy, each.head, each.env_id), []).append(each)
-    published = {row.env_id: {} for row in (*table.rows, *table.means)}
+    references = {row.env_id: {} for row in (*table.rows, *table.means)}
     for row in (*table.rows, *table.means):
-        if (point := table.published(row)) is not None:
-            published[row.env_id][row.demos] = point
+        if (point := table.reference_of(row)) is not None:
+            references[row.env_id][row.demos] = point
     return Section(
         condition=condition,
         means=tuple(
@@ -243,7 +243,7 @@ def _section(
             for key, of_group in means.items()
         ),
         groups=groups,
-        references=published,
+        references=references,
         heads=compare_heads(records, recipes),
         heat=_heat_maps(table.rows, {record.env_id: record for record in records}),
         funnels=tuple(
@@ -261,7 +261,7 @@ def _measured(row: Row, records: Sequence[EpisodeRecord], table: Table) -> Measu
     others = (table.counterpart(row, policy) for policy in table.beside_policies())
     return Measured(
         row=row,
-        against=against_row(row, records, table.published(row)),
+        against=against_row(row, records, table.reference_of(row)),
         beside=tuple(other for other in others if other is not None),
     )
 
@@ -271,7 +271,7 @@ def _measured_mean(
 ) -> Measured:
     """A mean over targets, compared by the records of its rows; these by `_key`."""
     of_rows = [records[_key(row)] for row in mean.rows]
-    return Measured(mean, against_mean(mean, of_rows, table.published(mean)))
+    return Measured(mean, against_mean(mean, of_rows, table.reference_of(mean)))
 
 
 def _heat_maps(rows: Sequence[Row], example: Mapping[str, EpisodeRecord]) -> tuple[HeatMap, ...]:

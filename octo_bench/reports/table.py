@@ -1,4 +1,4 @@
-"""The fine-tuning table: success by demonstrations, with intervals, beside published rates."""
+"""The fine-tuning table: success by demonstrations, with intervals, beside a reference."""
 
 from __future__ import annotations
 
@@ -174,7 +174,7 @@ class Mean:
 
 @dataclass(frozen=True)
 class ReferencePoint:
-    """A published result: success rate in [0, 1] and training time in minutes."""
+    """A value of the reference: success rate in [0, 1] and training time in minutes."""
 
     success_rate: float
     training_minutes: float
@@ -239,7 +239,7 @@ class Table:
                 return other
         return None
 
-    def published(self, row: Row | Mean) -> ReferencePoint | None:
+    def reference_of(self, row: Row | Mean) -> ReferencePoint | None:
         """What to compare a row with: nothing for a baseline, or what was measured perturbed.
 
         For a mean it is the mean of what the targets are compared with, if all are.
@@ -248,7 +248,7 @@ class Table:
             return None
         if isinstance(row, Row):
             return self.references.get(row.env_id, {}).get(row.demos)
-        points = [self.published(each) for each in row.rows]
+        points = [self.reference_of(each) for each in row.rows]
         known = [point for point in points if point is not None]
         if len(known) < len(points):
             return None

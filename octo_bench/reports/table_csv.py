@@ -1,4 +1,4 @@
-"""Tables as CSV: a study's for programs, read back beside another's, and the published ones."""
+"""Tables as CSV: a study's for programs, read back beside another's, and a reference."""
 
 from __future__ import annotations
 
@@ -96,10 +96,10 @@ def csv_text(table: Table) -> str:
     columns = (_COLUMNS, _CONDITION_COLUMNS, _BOUND_COLUMNS, _REFERENCE_COLUMNS, names)
     writer.writerow([*(name for each in columns for name in each), *_TRAINING_COLUMNS])
     for row in (*table.rows, *table.means):
-        reference = table.published(row)
-        published: list[object] = ["", "", ""]
+        reference = table.reference_of(row)
+        compared: list[object] = ["", "", ""]
         if reference is not None:
-            published = [reference.success_rate, reference.training_minutes, reference.against(row)]
+            compared = [reference.success_rate, reference.training_minutes, reference.against(row)]
         beside: list[object] = []
         for policy in others:
             other = table.counterpart(row, policy)
@@ -108,7 +108,7 @@ def csv_text(table: Table) -> str:
         bounds = [f"{rate:.4f}" for rate in (row.worst, row.best)]
         condition = [row.condition.suite, row.condition.level, row.condition.inference]
         trainings = _trainings(row)
-        values = (*_values(row).values(), *condition, *bounds, *published, *beside, *trainings)
+        values = (*_values(row).values(), *condition, *bounds, *compared, *beside, *trainings)
         writer.writerow(values)
     return text.getvalue()
 

@@ -52,10 +52,10 @@ def markdown(table: Table) -> str:
             "In the mean every target weighs alike; its interval (Zou, Huang and Zhang 2009) is "
             "made of theirs, and speaks of these targets and no others."
         )
-    if any(table.published(row) for row in table.rows):
+    if any(table.reference_of(row) for row in table.rows):
         which = "our interval, for training anew where there is one," if anew else "our interval"
         lines.append(
-            f"The last column tells on which side of {which} the published rate leaves us; "
+            f"The last column tells on which side of {which} the reference rate leaves us; "
             '"not told apart" means that it lies within.'
         )
     if errors := sum(row.errors for row in table.rows):
@@ -93,7 +93,7 @@ def _section(table: Table, rows: Sequence[Line]) -> list[str]:
     named = len(_policies(table)) > 1
     conditions = any(not row.condition.is_plain for row in table.rows)
     bounded = any(row.errors for row in rows)
-    compared = any(table.published(row) for row in rows)
+    compared = any(table.reference_of(row) for row in rows)
     anew = any(row.uncertainty.trained_anew for row in rows)
     words = [*(["Policy"] if named else []), *(["Condition"] if conditions else [])]
     header = [*words, "Demonstrations", "Success", "95 % interval"]
@@ -101,7 +101,7 @@ def _section(table: Table, rows: Sequence[Line]) -> list[str]:
     header += ["Errors", "Worst to best case"] if bounded else []
     header += ["Training", *shown]
     if compared:
-        header += ["Published", "Published training", "Against published"]
+        header += ["Reference", "Reference training", "Against the reference"]
     numbers = len(header) - len(words)
     lines = [_line(header), _line([*[":---"] * len(words), *["---:"] * numbers])]
     for row in ordered:
@@ -115,7 +115,7 @@ def _section(table: Table, rows: Sequence[Line]) -> list[str]:
             other = table.counterpart(row, policy)
             cells.append(f"{_rate(other)}, {_between(other.interval)}" if other else "")
         if compared:
-            point = table.published(row)
+            point = table.reference_of(row)
             cells += (
                 [
                     f"{100 * point.success_rate:.0f} %",

@@ -1,4 +1,4 @@
-"""Whether a measured rate agrees with a published one, as a study's page says it."""
+"""Whether a measured rate agrees with a reference, as a study's page says it."""
 
 from __future__ import annotations
 
@@ -9,71 +9,71 @@ from octo_bench.evaluation.records import EpisodeRecord
 from octo_bench.reports.table import Mean, ReferencePoint, Row
 from octo_bench.reports.uncertainty import Uncertainty, of_mean, of_records
 from octo_bench.reports.wording import ALPHA, say_agreement
-from octo_bench.statistics.equivalence import Agreement, agreement_of, compare_with_published
+from octo_bench.statistics.equivalence import Agreement, agreement_of, compare_with_reference
 
 MARGIN = 0.10
-"""How far from a published rate still agrees with it."""
+"""How far from the reference still agrees with it."""
 
 
 @dataclass(frozen=True)
 class Against:
-    """A measured rate beside a published one.
+    """A measured rate beside a reference.
 
     Attributes:
         remark: what would decide it, or on which side it is.
         trained_anew: the verdict is on training again, not on the trainings at hand.
     """
 
-    published: ReferencePoint
+    reference: ReferencePoint
     agreement: Agreement
     remark: str
     trained_anew: bool
 
 
 def against_row(
-    row: Row, records: Sequence[EpisodeRecord], published: ReferencePoint | None
+    row: Row, records: Sequence[EpisodeRecord], reference: ReferencePoint | None
 ) -> Against | None:
-    """The verdict on a row; None where nothing is published.
+    """The verdict on a row; None without a reference.
 
     It is on the recipe where that was trained on several draws, else on these trainings.
 
     Args:
         row: measured.
         records: its episodes.
-        published: what to compare it with.
+        reference: what to compare it with.
     """
-    if published is None:
+    if reference is None:
         return None
     inner, outer = (of_records(records, 1 - share) for share in (2 * ALPHA, ALPHA))
     if inner.trainings > 1:
-        return _verdict(row.rate, inner, outer, published)
-    rate = published.success_rate
-    compared = compare_with_published(row.successes, row.episodes, rate, MARGIN, ALPHA)
-    return Against(published, compared.agreement, say_agreement(compared), trained_anew=False)
+        return _verdict(row.rate, inner, outer, reference)
+    rate = reference.success_rate
+    compared = compare_with_reference(row.successes, row.episodes, rate, MARGIN, ALPHA)
+    return Against(reference, compared.agreement, say_agreement(compared), trained_anew=False)
 
 
 def against_mean(
-    mean: Mean, records: Sequence[Sequence[EpisodeRecord]], published: ReferencePoint | None
+    mean: Mean, records: Sequence[Sequence[EpisodeRecord]], reference: ReferencePoint | None
 ) -> Against | None:
-    """The verdict on a mean over targets, by its intervals; None where nothing is published.
+    """The verdict on a mean over targets, by its intervals; None without a reference.
 
     Args:
         mean: measured.
         records: of each of its rows.
-        published: what to compare it with.
+        reference: what to compare it with.
     """
-    if published is None:
+    if reference is None:
         return None
     rates = [row.rate for row in mean.rows]
     inner, outer = (
         of_mean(rates, [of_records(each, 1 - share) for each in records])
         for share in (2 * ALPHA, ALPHA)
     )
-    return _verdict(mean.rate, inner, outer, published)
+    return _verdict(mean.rate, inner, outer, reference)
 
 
 def _verdict(
-    rate: float, inner: Uncertainty, outer: Uncertainty, published: ReferencePoint
+    rate: float, inner: Uncertainty, outer: Uncertainty, reference: ReferencePoint
 ) -> Against:
     """By the intervals for training anew where they are there, else by those as trained.
 
@@ -81,15 +81,15 @@ def _verdict(
         rate: measured.
         inner: its uncertainty for the test of agreement.
         outer: and for that of a difference.
-        published: what to compare it with.
+        reference: what to compare it with.
     """
     anew = inner.trained_anew is not None and outer.trained_anew is not None
     of_inner = inner.trained_anew or inner.as_trained
     of_outer = outer.trained_anew or outer.as_trained
-    agreement = agreement_of(of_inner, of_outer, published.success_rate, MARGIN)
-    above, decides = rate > published.success_rate, "trainings" if anew else "episodes"
+    agreement = agreement_of(of_inner, of_outer, reference.success_rate, MARGIN)
+    above, decides = rate > reference.success_rate, "trainings" if anew else "episodes"
     remark = _remark(agreement, above, f"more {decides} would decide")
-    return Against(published, agreement, remark, trained_anew=anew)
+    return Against(reference, agreement, remark, trained_anew=anew)
 
 
 def _remark(agreement: Agreement, above: bool, decides: str) -> str:

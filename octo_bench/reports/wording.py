@@ -87,14 +87,14 @@ def say_difference(
 
 
 def say_agreement(comparison: Comparison) -> str:
-    """What there is to say beside the verdict against a published rate.
+    """What there is to say beside the verdict against the reference.
 
     On which side of it we are, and where that is open what would decide it.
     """
     margin = f"{100 * comparison.margin:.0f} points"
     if comparison.agreement is Agreement.AGREES:
         return f"within {margin}"
-    side = "above" if comparison.outer.low > comparison.published else "below"
+    side = "above" if comparison.outer.low > comparison.reference else "below"
     if comparison.agreement is Agreement.DIFFERS:
         return f"{side} it by more than {margin}"
     needed = comparison.episodes_needed
@@ -103,6 +103,6 @@ def say_agreement(comparison: Comparison) -> str:
         if needed is None
         else f"about {needed:,} episodes would decide"
     )
-    if comparison.published in comparison.outer:
+    if comparison.reference in comparison.outer:
         return decides
     return f"{side} it, perhaps by less than {margin}; {decides}"

@@ -147,16 +147,16 @@ def _agresti_caffo(trials: int) -> Coverage:
 
 
 def _equivalence(trials: int, margin: float = 0.1) -> list[ErrorRate]:
-    """Both wrong answers where the true rate is as far from the published one as the margin."""
+    """Both wrong answers where the true rate is as far from the reference as the margin."""
     inner = [clopper_pearson(successes, trials, 0.90) for successes in range(trials + 1)]
     outer = [clopper_pearson(successes, trials, 0.95) for successes in range(trials + 1)]
     highest = {Agreement.AGREES: 0.0, Agreement.DIFFERS: 0.0}
-    for published in (0.05, 0.35, 0.68, 0.79, 0.87, 0.95):
+    for reference in (0.05, 0.35, 0.68, 0.79, 0.87, 0.95):
         verdicts = [
-            agreement_of(*intervals, published, margin)
+            agreement_of(*intervals, reference, margin)
             for intervals in zip(inner, outer, strict=True)
         ]
-        for true in (published - margin, published + margin):
+        for true in (reference - margin, reference + margin):
             if 0.0 <= true <= 1.0:
                 chances = binom.pmf(np.arange(trials + 1), trials, true)
                 for verdict in highest:

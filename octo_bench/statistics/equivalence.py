@@ -1,7 +1,7 @@
-"""A measured rate against a published one: does it agree?
+"""A measured rate against a reference: does it agree?
 
-The published rate is taken as it stands: of most tables nobody knows how many episodes are behind
-them. Where it has an uncertainty of its own, "differs" is said too readily.
+The reference is taken as it stands: nobody knows how many episodes are behind
+it. Where it has an uncertainty of its own, "differs" is said too readily.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _MOST_EPISODES = 1_000_000
 
 
 class Agreement(StrEnum):
-    """What may be said of a measured rate beside a published one."""
+    """What may be said of a measured rate beside a reference."""
 
     AGREES = "agrees"
     DIFFERS = "differs"
@@ -27,7 +27,7 @@ class Agreement(StrEnum):
 
 @dataclass(frozen=True)
 class Comparison:
-    """A measured rate against a published one; see `compare_with_published`.
+    """A measured rate against a reference; see `compare_with_reference`.
 
     Attributes:
         inner: interval of confidence 1 - 2 alpha, which decides "agrees".
@@ -37,14 +37,14 @@ class Comparison:
     """
 
     agreement: Agreement
-    published: float
+    reference: float
     margin: float
     inner: Interval
     outer: Interval
     episodes_needed: int | None
 
 
-def agreement_of(inner: Interval, outer: Interval, published: float, margin: float) -> Agreement:
+def agreement_of(inner: Interval, outer: Interval, reference: float, margin: float) -> Agreement:
     """ "agrees" where all of `inner` is nearer than `margin`, "differs" where none of `outer` is.
 
     With intervals of confidence 1 - 2 alpha and 1 - alpha either answer is wrong with probability
@@ -52,31 +52,31 @@ def agreement_of(inner: Interval, outer: Interval, published: float, margin: flo
     two one-sided tests procedure and the power approach for assessing the equivalence of average
     bioavailability", Journal of Pharmacokinetics and Biopharmaceutics 15 (1987), 657-680.
     """
-    if published - margin < inner.low and inner.high < published + margin:
+    if reference - margin < inner.low and inner.high < reference + margin:
         return Agreement.AGREES
-    if outer.high < published - margin or published + margin < outer.low:
+    if outer.high < reference - margin or reference + margin < outer.low:
         return Agreement.DIFFERS
     return Agreement.CANNOT_TELL
 
 
-def compare_with_published(
+def compare_with_reference(
     successes: int,
     trials: int,
-    published: float,
+    reference: float,
     margin: float,
     alpha: float = 0.05,
     power: float = 0.8,
 ) -> Comparison:
     """Judge a rate by Clopper-Pearson intervals; see `agreement_of`.
 
-    "agrees" means: nearer to the published rate than `margin`; "differs": farther than that. A
+    "agrees" means: nearer to the reference than `margin`; "differs": farther than that. A
     rate that is significantly another one, but within the margin, agrees.
 
     Raises:
         ValueError: for impossible counts, or a rate, margin, alpha or power out of range.
     """
-    if not 0.0 <= published <= 1.0:
-        raise ValueError(f"published rate {published} is not between 0 and 1")
+    if not 0.0 <= reference <= 1.0:
+        raise ValueError(f"reference rate {reference} is not between 0 and 1")
     if not 0.0 < margin < 1.0:
         raise ValueError(f"margin {margin} is not between 0 and 1")
     if not (0.0 < alpha < 0.5 and 0.0 < power < 1.0):
@@ -85,15 +85,15 @@ def compare_with_published(
     outer = clopper_pearson(successes, trials, 1.0 - alpha)
     needed = None
     if trials:
-        needed = _episodes_needed(successes / trials, published, margin, alpha, power)
-    agreement = agreement_of(inner, outer, published, margin)
-    return Comparison(agreement, published, margin, inner, outer, needed)
+        needed = _episodes_needed(successes / trials, reference, margin, alpha, power)
+    agreement = agreement_of(inner, outer, reference, margin)
+    return Comparison(agreement, reference, margin, inner, outer, needed)
 
 
 def _episodes_needed(
-    rate: float, published: float, margin: float, alpha: float, power: float
+    rate: float, reference: float, margin: float, alpha: float, power: float
 ) -> int | None:
-    below, above = published - margin, published + margin
+    below, above = reference - margin, reference + margin
 
     def agrees(trials: int) -> float:
         # Clopper-Pearson's lower limit is above a rate where so many successes or more would
