@@ -1,6 +1,6 @@
 """What is benchmarked: embodiments and tasks, read from `envs/` into frozen dataclasses.
 
-A pair of a task and an embodiment is an environment, `octo_bench/<Task>-<Embodiment>-v0`. More
+A pair of a task and an embodiment is an environment, `octo_bench/<Task>-<Embodiment>-v1`. More
 embodiments and tasks are added by adding files, also in folders of one's own, named in the
 environment variable `OCTO_BENCH_ENVS` (as `PATH` lists folders).
 """
@@ -8,6 +8,7 @@ environment variable `OCTO_BENCH_ENVS` (as `PATH` lists folders).
 from __future__ import annotations
 
 import os
+import re
 import tomllib
 from dataclasses import dataclass, field
 from functools import cache
@@ -15,10 +16,12 @@ from pathlib import Path
 from typing import Literal
 
 from octo_bench.declarations import read_declaration
-from octo_bench.errors import BadDefinition, UnknownName
+from octo_bench.errors import BadDefinition, OutdatedEnvironment, UnknownName
 from octo_bench.paths import definitions_root
 
 Vector = tuple[float, float, float]
+VERSION = 1
+"""Version of all environments. In version 0, an episode ended at the first success."""
 ACTION_SIZE_PER_ARM = 7
 PROPRIO_SIZE_PER_ARM = 11
 Stage = Literal[
@@ -152,7 +155,7 @@ class Environment:
     @property
     def id(self) -> str:
         """The Gymnasium id."""
-        return f"octo_bench/{self.task.name}-{self.embodiment.name}-v0"
+        return _id(self.task.name, self.embodiment.name)
 
     @property
     def action_size(self) -> int:
@@ -194,24 +197,60 @@ def environment(env_id: str) -> Environment:
 
     Raises:
         UnknownName: when there is none; the nearest are offered.
+        OutdatedEnvironment: for an earlier version of one that there is.
     """
+    declared, version = _recorded(env_id)
+    if version < VERSION:
+        raise OutdatedEnvironment(recorded_id(env_id), declared.id)
+    return declared
+
+
+def recorded_environment(env_id: str) -> Environment:
+    """The declared environment that an id in records or in a study names, of any version so far.
+
+    Raises:
+        UnknownName: when there is none; the nearest are offered.
+    """
+    return _recorded(env_id)[0]
+
+
+def recorded_id(env_id: str) -> str:
+    """The full id of an environment that records or a study name, of any version so far.
+
+    The namespace may be left out; without a version it is the newest.
+
+    Raises:
+        UnknownName: when there is none; the nearest are offered.
+    """
+    declared, version = _recorded(env_id)
+    return _id(declared.task.name, declared.embodiment.name, version)
+
+
+def _recorded(env_id: str) -> tuple[Environment, int]:
+    """The declared environment that an id of any version so far names, and that version."""
     by_id = {declared.id: declared for declared in environments()}
     full = env_id if "/" in env_id else f"octo_bench/{env_id}"
-    full = full if full.endswith("-v0") else f"{full}-v0"
-    if full not in by_id:
-        raise UnknownName("environment", full, by_id)
-    return by_id[full]
+    named = re.fullmatch(r"(.+)-v(\d{1,4})", full)
+    newest = f"{named[1] if named else full}-v{VERSION}"
+    version = int(named[2]) if named else VERSION
+    if newest not in by_id or version > VERSION:
+        raise UnknownName("environment", full if named else newest, by_id)
+    return by_id[newest], version
 
 
 def environment_ids() -> tuple[str, ...]:
     """The ids of all environments, without checking their files: that waits for their use."""
     arms = {path: _number_of_arms(path) for path in (*_files("tasks"), *_files("embodiments"))}
     return tuple(
-        f"octo_bench/{task.stem}-{embodiment.stem}-v0"
+        _id(task.stem, embodiment.stem)
         for task in _files("tasks")
         for embodiment in _files("embodiments")
         if arms[task] == arms[embodiment]
     )
+
+
+def _id(task: str, embodiment: str, version: int = VERSION) -> str:
+    return f"octo_bench/{task}-{embodiment}-v{version}"
 
 
 def roots() -> list[Path]:

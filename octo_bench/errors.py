@@ -32,6 +32,20 @@ class UnknownName(OctoBenchError):
         return f"unknown {kind} '{name}'; {hint}"
 
 
+class OutdatedEnvironment(OctoBenchError):
+    """An environment id of an earlier version, and the one that took its place."""
+
+    def __init__(self, env_id: str, newest: str) -> None:
+        super().__init__(env_id, newest)
+
+    def __str__(self) -> str:
+        env_id, newest = self.args
+        return (
+            f"{env_id} is an earlier version, in which an episode ended at the first success; "
+            f"use {newest}, in which the success has to hold"
+        )
+
+
 class BadFile(OctoBenchError):
     """A file that cannot be used: which, why, and what mends it."""
 

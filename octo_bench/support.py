@@ -7,12 +7,13 @@ table that is read here.
 from __future__ import annotations
 
 import csv
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import cache
 from pathlib import Path
 
-from octo_bench.definitions import Environment
+from octo_bench.definitions import VERSION, Environment
 from octo_bench.errors import BadRecords, UnsupportedEnvironment
 from octo_bench.files import atomic_path
 from octo_bench.paths import demonstrators_table
@@ -91,7 +92,7 @@ def require_supported(declared: Environment) -> None:
 
 
 def read_demonstrated(path: Path) -> dict[str, Demonstrated]:
-    """The table's rows by environment id; empty where there is no table yet.
+    """The table's rows by the newest environment id; empty where there is no table yet.
 
     Raises:
         BadRecords: for a table that cannot be read.
@@ -113,7 +114,8 @@ def _read(path: Path, changed: int) -> dict[str, Demonstrated]:
             ]
     except (OSError, UnicodeDecodeError, KeyError, TypeError, ValueError, csv.Error) as broken:
         raise BadRecords(path, f"is no table of demonstrators ({broken})", _MEND) from broken
-    return {row.env_id: row for row in rows}
+    # A row may have been measured in an earlier version of the environment.
+    return {re.sub(r"-v\d+$", f"-v{VERSION}", row.env_id): row for row in rows}
 
 
 def write_demonstrated(path: Path, rows: dict[str, Demonstrated]) -> None:

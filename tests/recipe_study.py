@@ -43,12 +43,12 @@ THREE_ARMS = """
 execute = 4
 
 [[data]]
-env = "octo_bench/Lift-IIWA-v0"
+env = "octo_bench/Lift-IIWA-v1"
 demos = 1
 first_seed = 2_000_000
 
 [[data]]
-env = "octo_bench/Lift-UR5e-v0"
+env = "octo_bench/Lift-UR5e-v1"
 demos = 2
 first_seed = 3_000_000
 suite = "camera"
@@ -75,7 +75,7 @@ noise_draws = 2
 
 ONE_ARM = """
 base = "three_arms.toml"
-data = [{ env = "octo_bench/Lift-IIWA-v0", demos = 2, first_seed = 2_000_000, weight = 2.0 }]
+data = [{ env = "octo_bench/Lift-IIWA-v1", demos = 2, first_seed = 2_000_000, weight = 2.0 }]
 """
 
 RUN = Run(workers=2, wall_seconds=10.0)

@@ -93,7 +93,7 @@ def toy_demonstrations(
         actions[:, 6] = np.where(np.arange(length) < length // 2, -1, 1)
         made.append(Episode(images, images[:, ::-1].copy(), proprio, actions, seed * 1000 + number))
     return Demonstrations(
-        env_id=f"octo_bench/{task}-{embodiment}-v0",
+        env_id=f"octo_bench/{task}-{embodiment}-v1",
         embodiment=embodiment,
         task=task,
         instruction=instruction,

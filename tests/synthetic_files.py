@@ -34,7 +34,7 @@ def _header(env: str) -> Callable[[h5py.Group], None]:
     def write(data: h5py.Group) -> None:
         data.attrs.update(
             format=1,
-            env_id=f"octo_bench/{env}-v0",
+            env_id=f"octo_bench/{env}-v1",
             embodiment=embodiment,
             task=task,
             instruction="lift the cube",

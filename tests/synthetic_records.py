@@ -11,8 +11,8 @@ from octo_bench.evaluation.records import EpisodeRecord
 from octo_bench.evaluation.shares import Share
 from octo_bench.simulation.initial_states import environment_seed
 
-LIFT = "octo_bench/Lift-Panda-v0"
-STACK = "octo_bench/Stack-Panda-v0"
+LIFT = "octo_bench/Lift-Panda-v1"
+STACK = "octo_bench/Stack-Panda-v1"
 
 
 def made_up(episode: int, success: bool, **changes: object) -> EpisodeRecord:
@@ -30,12 +30,13 @@ def made_up(episode: int, success: bool, **changes: object) -> EpisodeRecord:
         env_seed=environment_seed(0, episode),
         initial_state_sha256=f"{episode:064x}",
         success_once=success,
-        success_at_end=success,
-        steps=50 + episode if success else 100,
+        steps=70 + episode if success else 100,
         furthest_stage="success" if success else "reach",
         latency_ms_p50=20.0,
         action_jerk=0.1,
         error="",
+        success_held=success,
+        first_success_step=50 + episode if success else 0,
     )
     return replace(record, **changes)
 

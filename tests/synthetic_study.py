@@ -13,8 +13,8 @@ import numpy as np
 from octo_bench.definitions import environment
 from octo_bench.evaluation.records import EpisodeRecord, write_records
 
-STACK, LIFT = "octo_bench/Stack-Panda-v0", "octo_bench/Lift-Panda-v0"
-LIFT_IIWA = "octo_bench/Lift-IIWA-v0"
+STACK, LIFT = "octo_bench/Stack-Panda-v1", "octo_bench/Lift-Panda-v1"
+LIFT_IIWA = "octo_bench/Lift-IIWA-v1"
 TITLE = 'Two heads <script>alert("no")</script> & two arms'
 DIFFUSION, CATEGORICAL = ("octo-tiny", "diffusion"), ("octo-tiny-categorical", "categorical")
 
@@ -34,12 +34,12 @@ policy = "octo-tiny-categorical"
 head = "categorical"
 
 [[targets]]
-env = "octo_bench/Stack-Panda-v0"
+env = "octo_bench/Stack-Panda-v1"
 demos = [0, 50, 200]
 reference = "reference.csv"
 
 [[targets]]
-env = "octo_bench/Lift-IIWA-v0"
+env = "octo_bench/Lift-IIWA-v1"
 demos = [50]
 
 [demonstrations]
@@ -71,12 +71,13 @@ def episode(number: int, success: bool, **more: object) -> EpisodeRecord:
         env_seed=100_000_000 + number,
         initial_state_sha256=start,
         success_once=success,
-        success_at_end=success,
-        steps=60 + number if success else 200,
+        steps=80 + number if success else 200,
         furthest_stage="success" if success else ["none", *stages[:-1]][number % len(stages)],
         latency_ms_p50=30.0 + number,
         action_jerk=0.1,
         error="",
+        success_held=success,
+        first_success_step=60 + number if success else 0,
     )
     return replace(made, **values)
 

@@ -51,10 +51,10 @@ def test_help_is_fast_because_it_imports_nothing_heavy() -> None:
 def test_environments_are_listed_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["envs", "--json"]) == 0
     rows = {row["id"]: row for row in json.loads(capsys.readouterr().out)}
-    assert rows["octo_bench/Stack-Panda-v0"]["embodiment"] == "Panda"
-    assert rows["octo_bench/Stack-Panda-v0"]["action_size"] == 7
+    assert rows["octo_bench/Stack-Panda-v1"]["embodiment"] == "Panda"
+    assert rows["octo_bench/Stack-Panda-v1"]["action_size"] == 7
     assert run(["envs"]) == 0
-    assert "octo_bench/Lift-XArm7-v0" in capsys.readouterr().out
+    assert "octo_bench/Lift-XArm7-v1" in capsys.readouterr().out
 
 
 def test_policies_are_listed_for_programs(capsys: pytest.CaptureFixture[str]) -> None:
@@ -218,12 +218,12 @@ def test_an_unknown_environment_is_answered_with_the_nearest(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "out.parquet"
-    name = "octo_bench/Stak-Panda-v0"
+    name = "octo_bench/Stak-Panda-v1"
     line = mistake(capsys, "evaluate", "random", name, "--episodes", "1", "--out", str(out))
-    assert "unknown environment 'octo_bench/Stak-Panda-v0'" in line
-    assert "octo_bench/Stack-Panda-v0" in line
+    assert "unknown environment 'octo_bench/Stak-Panda-v1'" in line
+    assert "octo_bench/Stack-Panda-v1" in line
     line = mistake(capsys, "collect", name, "--demos", "1", "--out", str(tmp_path / "a.hdf5"))
-    assert "octo_bench/Stack-Panda-v0" in line
+    assert "octo_bench/Stack-Panda-v1" in line
     assert list(tmp_path.iterdir()) == []
 
 

@@ -21,12 +21,13 @@ import pytest
 from octo_bench.cli import run
 from octo_bench.cli.exits import TERMINATED
 from octo_bench.definitions import Disturbance, environment
-from octo_bench.demonstrations.collecting import attempt, collect
+from octo_bench.demonstrations.attempts import attempt
+from octo_bench.demonstrations.collecting import collect
 from octo_bench.demonstrations.dataset import read_demonstrations
 from octo_bench.errors import BadDemonstrations, UnknownName
 from octo_bench.simulation.world import World
 
-LIFT = "octo_bench/Lift-Panda-v0"
+LIFT = "octo_bench/Lift-Panda-v1"
 ARMS = ("Panda", "IIWA", "Kinova3", "XArm7")
 
 
@@ -51,7 +52,7 @@ def contents(path: Path) -> dict[str, np.ndarray]:
 @pytest.mark.parametrize("arm", ARMS)
 @pytest.mark.parametrize("task", ["Lift", "Stack"])
 def test_the_demonstrator_succeeds_despite_noise(task: str, arm: str) -> None:
-    results = [attempt(f"octo_bench/{task}-{arm}-v0", seed) for seed in (21, 22)]
+    results = [attempt(f"octo_bench/{task}-{arm}-v1", seed) for seed in (21, 22)]
     assert all(result.success for result in results)
 
 

@@ -63,10 +63,13 @@ def test_nothing_is_called_better_where_the_test_does_not_reject() -> None:
 
 
 def test_beyond_success_steps_count_where_both_succeed() -> None:
-    a = episodes_of([True] * 12, "a", steps=40)
+    a = episodes_of([True] * 12, "a", first_success_step=40)
     b = EpisodeSet(
         "b",
-        [made_up(k, k > 1, steps=60, action_jerk=0.3, latency_ms_p50=20) for k in range(12)],
+        [
+            made_up(k, k > 1, first_success_step=60, action_jerk=0.3, latency_ms_p50=20)
+            for k in range(12)
+        ],
         None,
     )
     steps, latency, jerk = compare(a, b).places[0].measures

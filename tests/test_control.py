@@ -19,7 +19,7 @@ FULLY_STRETCHED = 45  # control steps outward, for a UR5e
 def _task_of(embodiment: str) -> Environment:
     """The lightest task that an embodiment has the arms for."""
     ids = {declared.id for declared in environments()}
-    wanted = (f"octo_bench/{task}-{embodiment}-v0" for task in ("Lift", "TwoArmLift"))
+    wanted = (f"octo_bench/{task}-{embodiment}-v1" for task in ("Lift", "TwoArmLift"))
     return environment(next(each for each in wanted if each in ids))
 
 

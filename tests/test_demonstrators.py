@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from octo_bench.definitions import environment, environments
-from octo_bench.demonstrations.collecting import attempt
+from octo_bench.demonstrations.attempts import attempt
 from octo_bench.experts.demonstrators import demonstrate
 from octo_bench.simulation.world import World
 

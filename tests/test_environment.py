@@ -13,11 +13,17 @@ import pytest
 from gymnasium.utils.env_checker import check_env
 
 import octo_bench  # noqa: F401  (registers the environments)
-from octo_bench.definitions import environment, environments
-from octo_bench.errors import UnknownName
+from octo_bench.cli import run
+from octo_bench.definitions import (
+    environment,
+    environments,
+    recorded_environment,
+    recorded_id,
+)
+from octo_bench.errors import OutdatedEnvironment, UnknownName
 from octo_bench.simulation.environment import CLOSING_STEPS, OctoBenchEnvironment
 
-STACK = "octo_bench/Stack-Panda-v0"
+STACK = "octo_bench/Stack-Panda-v1"
 ARMS = ("Panda", "IIWA", "Kinova3", "XArm7")
 
 
@@ -29,7 +35,7 @@ def stack() -> OctoBenchEnvironment:
 
 
 def test_every_arm_and_task_is_registered() -> None:
-    wanted = {f"octo_bench/{task}-{arm}-v0" for task in ("Lift", "Stack") for arm in ARMS}
+    wanted = {f"octo_bench/{task}-{arm}-v1" for task in ("Lift", "Stack") for arm in ARMS}
     assert wanted <= set(gymnasium.registry)
     assert wanted <= {declared.id for declared in environments()}
 
@@ -43,7 +49,7 @@ def test_gymnasium_accepts_the_environment_without_a_warning() -> None:
 
 
 def test_make_vec_steps_several_environments() -> None:
-    envs = gymnasium.make_vec("octo_bench/Lift-Panda-v0", num_envs=2, images=False)
+    envs = gymnasium.make_vec("octo_bench/Lift-Panda-v1", num_envs=2, images=False)
     observations, _ = envs.reset(seed=3)
     assert observations["proprio"].shape == (2, 11)
     envs.step(envs.action_space.sample())
@@ -132,6 +138,22 @@ def test_an_episode_is_truncated_at_the_horizon() -> None:
     env.close()
 
 
+def test_an_earlier_version_is_refused_in_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    for name in ("Stack-Panda-v0", "octo_bench/Stack-Panda-v0"):
+        with pytest.raises(OutdatedEnvironment, match="use octo_bench/Stack-Panda-v1"):
+            environment(name)
+        assert recorded_id(name) == "octo_bench/Stack-Panda-v0"
+        assert recorded_environment(name) == environment("Stack-Panda")
+    assert recorded_id("Stack-Panda") == environment("Stack-Panda-v1").id == STACK
+    with pytest.raises(UnknownName, match="Stack-Panda-v7"):
+        environment("Stack-Panda-v7")
+    assert (
+        run(["evaluate", "random", "Stack-Panda-v0", "--episodes", "1", "--out", "x.parquet"]) == 2
+    )
+    (line,) = capsys.readouterr().err.splitlines()
+    assert "octo_bench/Stack-Panda-v0 is an earlier version" in line
+
+
 def test_an_unknown_environment_offers_the_nearest() -> None:
     with pytest.raises(UnknownName, match="Stack-Panda"):
-        environment("octo_bench/Stak-Panda-v0")
+        environment("octo_bench/Stak-Panda-v1")

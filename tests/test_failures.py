@@ -33,7 +33,7 @@ from octo_bench.studies.cells import Cell
 from octo_bench.studies.entries import PolicyEntry
 from octo_bench.studies.tasks import measure
 
-LIFT = "octo_bench/Lift-Panda-v0"
+LIFT = "octo_bench/Lift-Panda-v1"
 EPISODES = 6
 FatalError = INFRASTRUCTURE_ERRORS[0]  # MuJoCo's, which is not to be imported before octo_bench
 

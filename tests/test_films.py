@@ -11,7 +11,7 @@ from octo_bench.errors import BadFile
 from octo_bench.evaluation.films import STRIP_PICTURES, watch
 from octo_bench.evaluation.rollouts import evaluate
 
-LIFT = "octo_bench/Lift-Panda-v0"
+LIFT = "octo_bench/Lift-Panda-v1"
 
 
 def test_the_episode_is_the_one_that_is_evaluated(tmp_path: Path) -> None:

@@ -25,7 +25,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("finetune")
     toy = toy_demonstrations(DEMOS, 4)
     fast = Optimisation(steps=1, batch_size=2, warmup=1, noise_draws=1)
-    data = (Data("octo_bench/Follow-Toy-v0", DEMOS, 0),)
+    data = (Data("octo_bench/Follow-Toy-v1", DEMOS, 0),)
     recipe = Recipe(data, tiny_config(image_size=SIZE), fast, execute=2)
     pretrain_on(recipe, [toy], folder / "policy", recipe=Path("r.toml"), progress=False)
     write_demonstrations(toy, folder / "toy.hdf5")

@@ -22,7 +22,7 @@ _COMPARED = TwoLevelDifference(
 _PAIR = HeadPair(
     Contender("octo-tiny", "diffusion", "diffusion"),
     Contender("octo-tiny", "categorical", "categorical"),
-    ("octo_bench/Stack-Panda-v0",),
+    ("octo_bench/Stack-Panda-v1",),
     50,
     _COMPARED,
     1.0,

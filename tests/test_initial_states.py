@@ -28,7 +28,7 @@ from octo_bench.simulation.initial_states import (
 )
 from octo_bench.simulation.world import World
 
-OWN = "octo_bench/Raise-Panda-v0"
+OWN = "octo_bench/Raise-Panda-v1"
 OWN_FILE = "Raise-Panda.safetensors"
 
 
@@ -187,5 +187,5 @@ def test_freezing_an_unknown_environment_offers_the_nearest(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["freeze", "Lift-Panada", "--out", str(tmp_path / "bank")]) == 2
-    assert "octo_bench/Lift-Panda-v0" in capsys.readouterr().err
+    assert "octo_bench/Lift-Panda-v1" in capsys.readouterr().err
     assert not (tmp_path / "bank").exists()

@@ -61,7 +61,7 @@ def test_an_episode_with_an_error_is_counted_and_not_paired() -> None:
     ("second", "key"),
     [
         (other([record(0)], study_seed=1), r"study_seed \(0 and 1\)"),
-        (other([record(0, env_seed=5)]), r"env_seed of octo_bench/Lift-Panda-v0 episode 0 \(1"),
+        (other([record(0, env_seed=5)]), r"env_seed of octo_bench/Lift-Panda-v1 episode 0 \(1"),
         (other([record(0, initial_state_sha256="f" * 64)]), r"initial_state_sha256 of .*\(0{12}…"),
         (other([record(0)], definitions={LIFT: "c" * 64}), r"the definition of octo_bench/Lift-"),
         (

@@ -209,7 +209,7 @@ def test_instructions_of_a_pretrained_t5_need_its_tokenizer(tmp_path: Path) -> N
 LATE_NETWORK = """
 import gymnasium as gym
 import octo_bench, sys
-environment = gym.make("octo_bench/Lift-Panda-v0")
+environment = gym.make("octo_bench/Lift-Panda-v1")
 observation, _ = environment.reset(seed=0)
 assert observation["image_primary"].any()
 assert "torch" not in sys.modules, "or this test shows nothing"
@@ -217,7 +217,7 @@ from octo_bench.agents.loading import load_agent
 from octo_bench.agents.protocol import TaskInput
 from octo_bench.definitions import environment as declared
 import numpy as np
-agent = load_agent("octo-tiny", declared("octo_bench/Lift-Panda-v0"))
+agent = load_agent("octo-tiny", declared("octo_bench/Lift-Panda-v1"))
 stacked = {key: observation[key][None, None] for key in ("image_primary", "image_wrist", "proprio")}
 stacked["timestep_pad_mask"] = np.ones((1, 1), bool)
 noise = np.zeros((1, *agent.noise_shape), np.float32)

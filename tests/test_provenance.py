@@ -15,16 +15,18 @@ import pytest
 
 from octo_bench.cli import run
 from octo_bench.errors import BadRecords
-from octo_bench.evaluation import provenance
+from octo_bench.evaluation import code, provenance
 from octo_bench.evaluation.provenance import FORMAT, Provenance, provenance_of, versions
 from octo_bench.evaluation.records import (
     EpisodeRecord,
+    measure_of,
     read_provenance,
     read_records,
+    succeeded,
     write_records,
 )
 
-LIFT, STACK = "octo_bench/Lift-Panda-v0", "octo_bench/Stack-Panda-v0"
+LIFT, STACK = "octo_bench/Lift-Panda-v1", "octo_bench/Stack-Panda-v1"
 
 
 def record(episode: int = 0, **more: object) -> EpisodeRecord:
@@ -40,7 +42,6 @@ def record(episode: int = 0, **more: object) -> EpisodeRecord:
         "env_seed": 100_000_000 + episode,
         "initial_state_sha256": f"{episode:064x}",
         "success_once": True,
-        "success_at_end": True,
         "steps": 40,
         "furthest_stage": "success",
         "latency_ms_p50": 3.0,
@@ -108,6 +109,59 @@ def test_files_of_before_have_none(path: Path) -> None:
     assert (again.trajectory_sha256, again.attempts, again.policy_fault) == ("", 1, "")
 
 
+def test_records_of_before_success_had_to_hold_say_so(path: Path) -> None:
+    """Such a file has `success_at_end`; its episodes ended at the first success."""
+    records = [record(0), record(1, success_once=False, steps=100)]
+    write_records(records, path, provenance_of(records, 0))
+    table = pyarrow.parquet.read_table(path)
+    kept = json.loads(table.schema.metadata[b"octo_bench"])
+    del kept["code"]
+    older = table.drop_columns(["success_held", "first_success_step", "policy_fingerprint"])
+    older = older.append_column("success_at_end", table.column("success_once"))
+    older = older.replace_schema_metadata({"octo_bench": json.dumps({**kept, "format": 1})})
+    pyarrow.parquet.write_table(older, path)
+    won, lost = again = read_records(path)
+    assert (won.success_held, won.first_success_step) == (None, 40)
+    assert (lost.success_held, lost.first_success_step) == (None, 0)
+    assert (read_provenance(path).format, read_provenance(path).code) == (1, "")
+    assert measure_of(again) == "once"
+    assert [succeeded(each, "once") for each in again] == [True, False]
+    with pytest.raises(ValueError, match="recorded before success had to hold"):
+        succeeded(won, "held")
+    newer = [record(0, success_held=True), record(1, success_held=False)]
+    write_records(newer, path, None)
+    assert read_records(path) == newer
+    assert measure_of(newer) == "held" and measure_of([*newer, won]) == "once"
+    assert [succeeded(each, "held") for each in newer] == [True, False]
+
+
+def test_what_the_code_hash_covers(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what is imported counts, and only its code."""
+    monkeypatch.setattr(code, "_PACKAGE", tmp_path)
+    monkeypatch.setattr(code, "_NAME", "octo_bench")
+
+    def hashed(**files: str) -> str:
+        for cached in (code.code_sha256, code.closure, code._tree):
+            cached.cache_clear()
+        for name, text in files.items():
+            path = tmp_path / name.replace("__", "/")
+            path.parent.mkdir(exist_ok=True)
+            path.with_suffix(".py").write_text(text)
+        return code.code_sha256(("room/entry.py",))
+
+    first = hashed(
+        room__entry="from octo_bench.room.part import f\n",
+        room__part='def f():\n    """Says one."""\n    return 1\n',
+        room__other="x = 1\n",
+    )
+    assert hashed(room__other="x = 2\n", room__new="") == first
+    assert hashed(room__part="def f():  # says one\n    return 1\n") == first
+    assert hashed(room__part="def f():\n    return 2\n") != first
+    monkeypatch.undo()
+    for cached in (code.code_sha256, code.closure, code._tree):
+        cached.cache_clear()
+
+
 def test_reading_gives_what_was_written(path: Path) -> None:
     assert read_provenance(path) == provenance_of(read_records(path), 7)
     assert Provenance.from_json(read_provenance(path).to_json()) == read_provenance(path)
@@ -116,7 +170,7 @@ def test_reading_gives_what_was_written(path: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "problem"),
     [
-        (lambda kept: {**kept, "format": FORMAT + 1}, "of format 2, and this octo-bench knows"),
+        (lambda kept: {**kept, "format": FORMAT + 1}, "of format 3, and this octo-bench knows"),
         (lambda kept: {"format": 1}, "'definitions' is missing"),
         (lambda kept: [], "no format is named"),
     ],

@@ -23,7 +23,7 @@ pytest_plugins = "pytester"
 
 # By its own name only: the entry point would load it a second time.
 LOADED = ("-p", "no:octo_bench", "-p", "pytest_octo_bench")
-LIFT = "octo_bench/Lift-Panda-v0"
+LIFT = "octo_bench/Lift-Panda-v1"
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +70,7 @@ def test_a_policy_that_is_worse_fails_and_the_episodes_are_listed(
     result = run_tests(pytester, tests, baseline)
     result.assert_outcomes(failed=1)
     result.stdout.fnmatch_lines(
-        ["*WORSE: the success rate fell in *", "*Lift-Panda-v0 episode 0: success after * -> fai*"]
+        ["*WORSE: the success rate fell in *", "*Lift-Panda-v1 episode 0: success after * -> fai*"]
     )
     assert "Traceback" not in result.stdout.str()
 

@@ -56,14 +56,14 @@ def write_demonstrations(path: Path, count: int) -> None:
 
 def toy_pretraining(folder: Path) -> Pretraining:
     recipe = Recipe(
-        data=(Data("octo_bench/Follow-Toy-v0", 2, 0),),
+        data=(Data("octo_bench/Follow-Toy-v1", 2, 0),),
         model=tiny_config(image_size=SIZE),
         optimisation=Optimisation(
             steps=6, batch_size=4, warmup=2, noise_draws=2, checkpoint_every=3
         ),
         execute=2,
     )
-    collection = Collection("octo_bench/Follow-Toy-v0", 0, "", 0, None, "1" * 64)
+    collection = Collection("octo_bench/Follow-Toy-v1", 0, "", 0, None, "1" * 64)
     return Pretraining(folder / "toy.toml", recipe, (collection,), "2" * 64)
 
 
@@ -146,7 +146,7 @@ def test_the_result_tells_what_was_pre_trained(tmp_path: Path) -> None:
     wanted = {"seconds": 120.0, "steps": 6, "final_loss": 0.25, "key": cells[0].policy_key}
     assert wanted.items() <= said["three arms"].items()
     assert list(result["policies"]) == ["octo-tiny"]
-    place = "demonstrations in octo_bench/Lift-IIWA-v0 from seed 2000000"
+    place = "demonstrations in octo_bench/Lift-IIWA-v1 from seed 2000000"
     assert (result["demonstrations"][place]["kept"], len(result["demonstrations"])) == (2, 3)
     assert [cell["training"] and cell["training"]["seconds"] for cell in result["cells"]] == [
         None,

@@ -151,10 +151,10 @@ def test_the_plan_shares_demonstrations_and_pre_trains_before_the_rest(tmp_path:
     study = declare(tmp_path)
     tasks = {task.name: task for task in plan(study, declared_cells(study), Path("out"), 2)}
     # Two are asked for by one recipe, and the first of them by the other.
-    shared = tasks["2 demonstrations in octo_bench/Lift-IIWA-v0 from seed 2000000"]
-    own = tasks["2 demonstrations in octo_bench/Lift-UR5e-v0 from seed 3000000, camera, level 2"]
+    shared = tasks["2 demonstrations in octo_bench/Lift-IIWA-v1 from seed 2000000"]
+    own = tasks["2 demonstrations in octo_bench/Lift-UR5e-v1 from seed 3000000, camera, level 2"]
     files = [task.arguments["out"].name.rpartition("-")[0] for task in (shared, own)]
-    assert files == ["Lift-IIWA-v0-seed2000000", "Lift-UR5e-v0-camera2-seed3000000"]
+    assert files == ["Lift-IIWA-v1-seed2000000", "Lift-UR5e-v1-camera2-seed3000000"]
     phases = [task.phase for task in tasks.values()]
     assert [phases.count(phase) for phase in scheduler.PHASES] == [3, 2, 3, 6]
     three, one = (tasks[f"pre-training of {name}"] for name in ("three arms", "one_arm"))
@@ -166,7 +166,7 @@ def test_the_plan_shares_demonstrations_and_pre_trains_before_the_rest(tmp_path:
     assert zero.arguments["policy"] == str(three.arguments["out"])
     assert three.arguments["out"].parent == policy_folder(cells["three arms", 0], Path("out"))
     tuned = tasks[f"fine-tuning of {cells['three arms', 2].trained}"]
-    assert tuned.needs == ("2 demonstrations in octo_bench/Lift-Panda-v0", three.name)
+    assert tuned.needs == ("2 demonstrations in octo_bench/Lift-Panda-v1", three.name)
     assert tuned.arguments["policy"] == str(three.arguments["out"])
     assert tuned.done.name == "training.json" and three.done.name == "pretraining.json"
     shipped = tasks[f"fine-tuning of {cells['octo-tiny', 2].trained}"]
@@ -177,7 +177,7 @@ def test_a_selection_asks_for_no_more_than_it_needs(tmp_path: Path) -> None:
     study = declare(tmp_path)
     three = [cell for cell in declared_cells(study) if cell.policy.name == "three arms"]
     names = [task.name for task in plan(study, three[:1], Path("out"), 2)]
-    assert "1 demonstrations in octo_bench/Lift-IIWA-v0 from seed 2000000" in names
+    assert "1 demonstrations in octo_bench/Lift-IIWA-v1 from seed 2000000" in names
     assert len(names) == 4
 
 

@@ -131,7 +131,7 @@ def test_errors_are_in_no_pair_on_either_side(gate) -> None:
 
 
 def test_other_initial_states_are_refused_with_the_key_named(gate) -> None:
-    with pytest.raises(Mismatch, match=r"initial_state_sha256 of .*Lift-Panda-v0 episode 0"):
+    with pytest.raises(Mismatch, match=r"initial_state_sha256 of .*Lift-Panda-v1 episode 0"):
         gate(episodes_of([True] * 20), lambda r: replace(r, initial_state_sha256="f" * 64))
 
 

@@ -23,7 +23,7 @@ from octo_bench.evaluation.provenance import provenance_of
 from octo_bench.evaluation.records import read_provenance, read_records, write_records
 from octo_bench.evaluation.rollouts import evaluate
 
-POLICY, LIFT = "octo-tiny", "octo_bench/Lift-Panda-v0"
+POLICY, LIFT = "octo-tiny", "octo_bench/Lift-Panda-v1"
 EPISODES = 44
 """A little more than "no worse" takes of a policy that does the same."""
 NOISE = 0.5
@@ -115,11 +115,11 @@ def test_the_flipped_episodes_and_no_others_are_filmed(
     lines = [line for line in capsys.readouterr().out.splitlines() if " -> " in line]
     flipped = [int(line.partition(" episode ")[2].partition(":")[0]) for line in lines]
     assert sorted(file.name for file in films.iterdir()) == [
-        f"Lift-Panda-v0_{episode:03d}.mp4" for episode in flipped
+        f"Lift-Panda-v1_{episode:03d}.mp4" for episode in flipped
     ]
     first = flipped[0]
     steps = read_records(baseline)[first].steps  # a failure lasts longer: it is the horizon's
-    length, *frame = shape_of_film(films / f"Lift-Panda-v0_{first:03d}.mp4")
+    length, *frame = shape_of_film(films / f"Lift-Panda-v1_{first:03d}.mp4")
     assert length > steps
     assert frame == [288, 512, 3]  # both sides
 

@@ -29,7 +29,7 @@ from octo_bench.reports.table_text import markdown
 from octo_bench.statistics.intervals import clopper_pearson
 from octo_bench.statistics.stratified import mean_interval
 
-STACK, LIFT = "octo_bench/Stack-Panda-v0", "octo_bench/Lift-Panda-v0"
+STACK, LIFT = "octo_bench/Stack-Panda-v1", "octo_bench/Lift-Panda-v1"
 
 
 def row(demos: int, successes: int, policy: str = "octo-tiny", **more: object) -> Row:

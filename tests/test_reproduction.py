@@ -31,7 +31,7 @@ policy = "{policy}"
 head = "diffusion"
 
 [[targets]]
-env = "octo_bench/Lift-Panda-v0"
+env = "octo_bench/Lift-Panda-v1"
 demos = [0, 2]
 reference = "reference.csv"
 

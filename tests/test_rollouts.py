@@ -34,7 +34,7 @@ from octo_bench.models.octo import Octo
 from octo_bench.simulation.environment import OctoBenchEnvironment
 from octo_bench.simulation.initial_states import environment_seed
 
-LIFT = "octo_bench/Lift-Panda-v0"
+LIFT = "octo_bench/Lift-Panda-v1"
 
 
 def determined(records: list[EpisodeRecord]) -> list[dict[str, object]]:

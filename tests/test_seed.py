@@ -147,7 +147,7 @@ def test_a_policy_trained_from_t5_brings_its_tokenizer_along(tmp_path: Path) -> 
     language = LanguageConfig(pretrained=str(tmp_path / "t5"), **TINY_T5)
     optimisation = Optimisation(steps=2, batch_size=4, warmup=1, noise_draws=2)
     recipe = Recipe(
-        data=(Data("octo_bench/Follow-Toy-v0", 4, 0),),
+        data=(Data("octo_bench/Follow-Toy-v1", 4, 0),),
         model=tiny_config(language=language),
         optimisation=optimisation,
         execute=2,

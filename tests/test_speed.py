@@ -19,7 +19,7 @@ def test_simulation_is_measured_beside_stock(
     options = ["--env", "Lift-Panda", "--steps", "4", "--repeats", "2", "--out", str(out)]
     assert run(["speed", "--simulation", "--json", *options]) == 0
     (row,) = json.loads(capsys.readouterr().out)
-    assert row["env_id"] == "octo_bench/Lift-Panda-v0"
+    assert row["env_id"] == "octo_bench/Lift-Panda-v1"
     assert row["ratio"] == pytest.approx(row["stock_ms"] / row["fast_ms"])
     # Far below what a quiet machine shows, so that a busy one does not fail.
     assert row["ratio"] > 5
@@ -42,4 +42,4 @@ def test_what_cannot_be_measured_is_one_line(capsys: pytest.CaptureFixture[str])
     assert run(["speed"]) == 2
     assert "--simulation" in capsys.readouterr().err
     assert run(["speed", "--simulation", "--env", "Lift-Pada"]) == 2
-    assert "octo_bench/Lift-Panda-v0" in capsys.readouterr().err
+    assert "octo_bench/Lift-Panda-v1" in capsys.readouterr().err

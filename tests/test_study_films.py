@@ -15,7 +15,7 @@ from octo_bench.evaluation.rollouts import evaluate
 from octo_bench.evaluation.study_films import LARGEST, SIZE, encode, film_episodes
 from octo_bench.reports.page_films import choose_films, make_films
 
-LIFT = "octo_bench/Lift-Panda-v0"
+LIFT = "octo_bench/Lift-Panda-v1"
 
 
 @pytest.fixture(scope="module")
@@ -68,7 +68,7 @@ def varying(record: EpisodeRecord) -> dict[str, object]:
 def test_what_comes_out_otherwise_is_not_shown(
     records: list[EpisodeRecord], tmp_path: Path
 ) -> None:
-    other = replace(records[1], success_once=False, success_at_end=False, furthest_stage="reach")
+    other = replace(records[1], success_once=False, success_held=False, furthest_stage="reach")
     folder = write_study(tmp_path, [records[0], other])
     films = choose_films([records[0], other], folder)
     (problem,) = make_films(films, folder)

@@ -19,7 +19,7 @@ from octo_bench.evaluation.rollouts import evaluate
 from octo_bench.simulation.environment import OctoBenchEnvironment
 from octo_bench.suites import find_level, suites
 
-STACK = "octo_bench/Stack-Panda-v0"
+STACK = "octo_bench/Stack-Panda-v1"
 SEEN = ("camera", "lighting", "texture", "distractors")
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from octo_bench.cli import run
-from octo_bench.definitions import environment, environments
+from octo_bench.definitions import environment, environments, recorded_environment
 from octo_bench.demonstrations.survey import survey
 from octo_bench.errors import BadFile, BadRecords
 from octo_bench.files import require_own_page
@@ -22,17 +22,17 @@ from octo_bench.support import (
     write_demonstrated,
 )
 
-LIFT = "octo_bench/Lift-Panda-v0"
+LIFT = "octo_bench/Lift-Panda-v1"
 
 
 def test_a_survey_measures_and_goes_on_with_the_table(tmp_path: Path) -> None:
     table = tmp_path / "demonstrators.csv"
     write_demonstrated(
-        table, {"octo_bench/Door-Panda-v0": Demonstrated("octo_bench/Door-Panda-v0", 3, 1, 9.0)}
+        table, {"octo_bench/Door-Panda-v1": Demonstrated("octo_bench/Door-Panda-v1", 3, 1, 9.0)}
     )
     rows = survey(["Lift-Panda"], table, seeds=2, stock=True, progress=False)
     assert rows == read_demonstrated(table)
-    assert set(rows) == {LIFT, "octo_bench/Door-Panda-v0"}
+    assert set(rows) == {LIFT, "octo_bench/Door-Panda-v1"}
     lift = rows[LIFT]
     assert (lift.seeds, lift.successes, lift.stock_successes) == (2, 2, 2)
     assert 10 < lift.mean_steps < environment(LIFT).task.horizon
@@ -78,15 +78,15 @@ def test_with_robosuites_controller_the_demonstrators_succeed_as_often() -> None
     compared = [
         row for row in read_demonstrated(demonstrators_table()).values() if row.stock_successes >= 0
     ]
-    declared = {environment(row.env_id).embodiment.name for row in compared}
+    declared = {recorded_environment(row.env_id).embodiment.name for row in compared}
     assert declared == {each.embodiment.name for each in environments()}
     assert all(abs(row.successes - row.stock_successes) <= 2 for row in compared)
 
 
 def test_the_page_has_every_pair(tmp_path: Path) -> None:
     rows = {LIFT: Demonstrated(LIFT, 10, 10, 30.0, "", 10)}
-    rows["octo_bench/Stack-Panda-v0"] = Demonstrated(
-        "octo_bench/Stack-Panda-v0", 10, 4, 60.0, "grasp 6"
+    rows["octo_bench/Stack-Panda-v1"] = Demonstrated(
+        "octo_bench/Stack-Panda-v1", 10, 4, 60.0, "grasp 6"
     )
     write_demonstrators(tmp_path / "README.md", rows, environments())
     page = (tmp_path / "README.md").read_text()

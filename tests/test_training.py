@@ -31,7 +31,7 @@ FAST = Optimisation(steps=6, batch_size=4, warmup=2, noise_draws=2, checkpoint_e
 
 def recipe(**changes: object) -> Recipe:
     values: dict[str, object] = {
-        "data": (Data("octo_bench/Follow-Toy-v0", 4, 0),),
+        "data": (Data("octo_bench/Follow-Toy-v1", 4, 0),),
         "model": tiny_config(),
         "optimisation": FAST,
         "execute": 2,
@@ -332,7 +332,7 @@ def test_shift_moves_by_whole_pixels() -> None:
 RECIPE = """
 execute = 4
 [[data]]
-env = "octo_bench/Lift-IIWA-v0"
+env = "octo_bench/Lift-IIWA-v1"
 demos = 60
 first_seed = 1
 [model]
@@ -348,7 +348,7 @@ def test_recipe_is_read(tmp_path: Path) -> None:
     path = tmp_path / "recipe.toml"
     path.write_text(RECIPE)
     read = read_recipe(path)
-    assert read.data == (Data("octo_bench/Lift-IIWA-v0", 60, 1),)
+    assert read.data == (Data("octo_bench/Lift-IIWA-v1", 60, 1),)
     assert read.model.width == 64
     assert read.optimisation.batch_size == 64
 
@@ -407,7 +407,7 @@ def test_an_arm_that_was_never_seen_is_scaled_like_the_others_only_if_they_share
     for episode in datasets[1].episodes:
         episode.actions[:, :6] *= 0.5
     declared = recipe(
-        data=(Data("octo_bench/Follow-Toy-v0", 4, 0), Data("octo_bench/Follow-B-v0", 4, 0)),
+        data=(Data("octo_bench/Follow-Toy-v1", 4, 0), Data("octo_bench/Follow-B-v1", 4, 0)),
         scaling=scaling,
     )
     pretrain_on(declared, datasets, tmp_path, recipe=Path("r.toml"), progress=False)

@@ -20,7 +20,7 @@ from octo_bench.evaluation.determinism import (
     trace_episodes,
 )
 
-LIFT = "octo_bench/Lift-Panda-v0"
+LIFT = "octo_bench/Lift-Panda-v1"
 
 
 class Unseeded(RandomAgent):
@@ -107,7 +107,7 @@ def test_the_first_way_is_one_at_a_time_in_this_process() -> None:
 
 def test_wrong_names_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     assert run(["verify", "--determinism", "--env", "Lift-Pada"]) == 2
-    assert "octo_bench/Lift-Panda-v0" in capsys.readouterr().err
+    assert "octo_bench/Lift-Panda-v1" in capsys.readouterr().err
     assert run(["verify", "--determinism", "--suite", "camra"]) == 2
     assert "did you mean camera" in capsys.readouterr().err
     assert run(["verify", "--determinism", "--policy", "exprt"]) == 2

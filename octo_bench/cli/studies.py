@@ -246,7 +246,7 @@ def report(
     if out.suffix != ".html":
         raise BadFile(out, "is no page", "name it .html")
     require_writable(out)
-    if (folder / "cells").is_dir():
+    if (folder / "cells").is_dir() and not declared.is_outdated:
         _write(declared, declared_cells(declared), folder, None)
     if not (folder / RECORDS).is_file():
         problem = "the study has no records yet"
@@ -291,7 +291,7 @@ def replay(
 
     The options choose the episode where there is more than one of its number.
     """
-    from octo_bench.definitions import environment
+    from octo_bench.definitions import recorded_id
     from octo_bench.evaluation.records import read_records
     from octo_bench.files import require_writable
     from octo_bench.studies import replaying
@@ -300,7 +300,7 @@ def replay(
     require_writable(out)
     path = replaying.find_records(study)
     wanted = {
-        "env_id": env and environment(env).id,
+        "env_id": env and recorded_id(env),
         "policy": policy,
         "head": head,
         "demos": demos,

@@ -1,8 +1,5 @@
 """Collecting demonstrations: the scripted demonstrator acts, disturbed, and successes are kept.
 
-Noise is added to what is executed, and the demonstrator's clean answer is recorded, so that the
-data shows recoveries (Laskey et al., "DART: Noise Injection for Robust Imitation Learning", 2017).
-
 Seeds are tried in order from `first_seed`, and what is kept is the first `demos` successes in
 that order, whatever the number of workers.
 """
@@ -19,40 +16,22 @@ from itertools import count
 from pathlib import Path
 
 import h5py
-import numpy as np
 from tqdm import tqdm
 
-from octo_bench.definitions import ACTION_SIZE_PER_ARM, Disturbance, environment
+from octo_bench.definitions import Disturbance, environment
+from octo_bench.demonstrations.attempts import Attempt, attempt
 from octo_bench.demonstrations.dataset import FORMAT
 from octo_bench.demonstrations.layout import GRIPPERS, integer, open_checked, text
 from octo_bench.demonstrations.unfinished import CollectionSummary, Unfinished, unfinished
 from octo_bench.errors import BadDemonstrations
-from octo_bench.experts.demonstrators import demonstrate
 from octo_bench.processes.jobs import in_order
 from octo_bench.processes.worker import note_progress
 from octo_bench.reading import parse_json
 from octo_bench.simulation.construction import robosuite_settings
-from octo_bench.simulation.environment import OctoBenchEnvironment
-from octo_bench.simulation.world import Control
 from octo_bench.suites import find_level
 from octo_bench.support import require_supported
 
 _VERSIONS = ("octo-bench", "robosuite", "mujoco", "numpy")
-
-
-@dataclass(frozen=True)
-class Attempt:
-    """One episode of the demonstrator; the arrays are None where it failed."""
-
-    seed: int
-    success: bool
-    steps: int
-    furthest_stage: str
-    observations: dict[str, np.ndarray] | None = None
-    actions: np.ndarray | None = None
-    executed: np.ndarray | None = None
-    states: np.ndarray | None = None
-    model_file: str = ""
 
 
 @dataclass(frozen=True)
@@ -68,7 +47,7 @@ class Source:
     level: int = 0
 
     def __str__(self) -> str:
-        """For people: "octo_bench/Lift-Panda-v0 from seed 5"."""
+        """For people: "octo_bench/Lift-Panda-v1 from seed 5"."""
         look = f" with '{self.suite}' at level {self.level}" if self.suite else ""
         by = f"{self.disturbance.translation:g} and {self.disturbance.rotation:g}"
         return f"{self.env_id}{look} from seed {self.first_seed}, disturbed by {by}"
@@ -126,72 +105,6 @@ def collect(
                 _collect_into(collection, attempts, source, demos, progress)
         collection.finish()
         return collection.summary
-
-
-def attempt(
-    env_id: str,
-    seed: int,
-    *,
-    images: bool = True,
-    control: Control = "fast",
-    suite: str = "",
-    level: int = 1,
-    disturbance: Disturbance | None = None,
-) -> Attempt:
-    """Let the demonstrator try the episode of `seed`, disturbed as its task says or as given."""
-    environment_ = _environment(env_id, images, control, suite, level)
-    generator = np.random.default_rng([seed, 1])
-    observation, _ = environment_.reset(seed=seed)
-    motion = demonstrate(environment_.world)
-    observations, actions, executed, states = [], [], [], []
-    arms = len(environment_.world.declared.embodiment.arms)
-    finished = success = False
-    disturbed_by = disturbance or environment_.world.declared.task.disturbance
-    spread = np.repeat(np.float32([disturbed_by.translation, disturbed_by.rotation]), 3)
-    while not finished:
-        clean = np.clip(next(motion), -1.0, 1.0).astype(np.float32)
-        disturbed = clean.copy()
-        for first in range(0, ACTION_SIZE_PER_ARM * arms, ACTION_SIZE_PER_ARM):
-            disturbed[first : first + 6] += spread * generator.standard_normal(6, np.float32)
-        disturbed = np.clip(disturbed, -1.0, 1.0)
-        observations.append(observation)
-        states.append(environment_.world.state())
-        actions.append(clean)
-        executed.append(disturbed)
-        observation, _, success, truncated, info = environment_.step(disturbed)
-        finished = success or truncated
-    if not success:
-        return Attempt(seed, False, len(actions), info["furthest_stage"])
-    return Attempt(
-        seed,
-        True,
-        len(actions),
-        info["furthest_stage"],
-        observations={
-            key: np.stack([each[key] for each in observations]) for key in observations[0]
-        },
-        actions=np.stack(actions),
-        executed=np.stack(executed),
-        states=np.stack(states),
-        model_file=environment_.world.model_xml(),
-    )
-
-
-_kept: dict[tuple[object, ...], OctoBenchEnvironment] = {}
-
-
-def _environment(
-    env_id: str, images: bool, control: Control, suite: str, level: int
-) -> OctoBenchEnvironment:
-    """The process's one environment: building it takes a second, and each takes 250 MB."""
-    kind = (env_id, images, control, suite, level)
-    if kind not in _kept:
-        while _kept:
-            _kept.popitem()[1].close()
-        _kept[kind] = OctoBenchEnvironment(
-            env_id, images=images, control=control, suite=suite, level=level
-        )
-    return _kept[kind]
 
 
 def _collect_into(

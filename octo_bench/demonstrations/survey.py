@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from octo_bench.definitions import environment
-from octo_bench.demonstrations.collecting import Attempt, attempt
+from octo_bench.demonstrations.attempts import Attempt, attempt
 from octo_bench.simulation.world import Control
 from octo_bench.support import Demonstrated, read_demonstrated, write_demonstrated
 

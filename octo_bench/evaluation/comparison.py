@@ -11,7 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from octo_bench.definitions import environment
+from octo_bench.definitions import recorded_environment
 from octo_bench.evaluation.matching import EpisodeSet, Pair, match
 from octo_bench.evaluation.records import EpisodeRecord
 from octo_bench.evaluation.regression import Place
@@ -161,7 +161,7 @@ def outcome(record: EpisodeRecord) -> str:
     if record.error:
         return f"error ({record.error})"
     if record.success_once:
-        return f"success after {record.steps} steps"
+        return f"success after {record.first_success_step} steps"
     fault = f" ({record.policy_fault})" if record.policy_fault else ""
     if record.furthest_stage == NO_STAGE:
         return f"failed before the first stage{fault}"
@@ -188,11 +188,11 @@ def measure(name: str, a: Sequence[float], b: Sequence[float]) -> Measure:
 
 def _compare_place(place: Place, pairs: Sequence[Pair]) -> PlaceComparison:
     solved = [pair for pair in pairs if all(record.success_once for record in pair)]
-    stages = environment(place.env_id).task.stages
+    stages = recorded_environment(place.env_id).task.stages
     return replace(
         _tested(str(place), pairs),
         measures=(
-            _measured("steps to success, where both succeed", solved, lambda r: r.steps),
+            _measured("steps to success, where both succeed", solved, _first_success),
             _measured("latency of a query, ms", pairs, lambda r: r.latency_ms_p50),
             _measured("jerk of the commanded translation", pairs, lambda r: r.action_jerk),
         ),
@@ -212,6 +212,10 @@ def _tested(name: str, pairs: Sequence[Pair]) -> PlaceComparison:
 
 def _measured(name: str, pairs: Sequence[Pair], value: Callable[[EpisodeRecord], float]) -> Measure:
     return measure(name, [value(a) for a, _ in pairs], [value(b) for _, b in pairs])
+
+
+def _first_success(record: EpisodeRecord) -> float:
+    return record.first_success_step
 
 
 def _reaching(stages: Sequence[str], records: Sequence[EpisodeRecord]) -> int:

@@ -174,6 +174,6 @@ def _write(sides: Sequence[np.ndarray], out: Path) -> None:
 
 
 def _file_name(place: Place, episode: int) -> str:
-    """ "Lift-Panda-v0_012.mp4", "Lift-Panda-v0_lighting_2_012.mp4"."""
+    """ "Lift-Panda-v1_012.mp4", "Lift-Panda-v1_lighting_2_012.mp4"."""
     suite = f"_{place.suite}_{place.level}" if place.suite else ""
     return f"{place.env_id.rpartition('/')[2]}{suite}_{episode:03d}.mp4"

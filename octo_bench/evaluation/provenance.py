@@ -15,14 +15,15 @@ from typing import TYPE_CHECKING
 
 from octo_bench import __version__
 from octo_bench.definitions import environment
+from octo_bench.evaluation.code import code_sha256
 from octo_bench.files import sha256_json
 from octo_bench.suites import find_level
 
 if TYPE_CHECKING:
     from octo_bench.evaluation.records import EpisodeRecord
 
-FORMAT = 1
-"""Of what is kept in the file; a file of a later one is refused."""
+FORMAT = 2
+"""Of what is kept in the file; a file of a later one is refused, format 1 has no `code`."""
 
 _LIBRARIES = (
     "mujoco",
@@ -46,12 +47,15 @@ class Provenance:
         definitions: hex SHA-256 of what is declared under each name: of the environments by their
             ids, of the suites' levels as "lighting, level 2".
         versions: of octo-bench, the libraries and the renderer, by name.
+        code: hex SHA-256 of the code that can change an episode, see `code_sha256`; "" in files of
+            format 1.
         format: of this.
     """
 
     study_seed: int
     definitions: Mapping[str, str]
     versions: Mapping[str, str]
+    code: str = ""
     format: int = FORMAT
 
     def to_json(self) -> str:
@@ -72,6 +76,8 @@ class Provenance:
         if found > FORMAT:
             raise ValueError(f"it is of format {found}, and this octo-bench knows up to {FORMAT}")
         names = {field.name for field in dataclasses.fields(cls)}
+        if found == 1:
+            names.remove("code")
         if missing := sorted(names - kept.keys()):
             raise ValueError(f"'{missing[0]}' is missing")
         return cls(**{name: kept[name] for name in names})
@@ -85,7 +91,7 @@ def provenance_of(records: Iterable[EpisodeRecord], study_seed: int) -> Provenan
     definitions = {env_id: definition_sha256(env_id) for env_id in places}
     for suite, level in levels:
         definitions[f"{suite}, level {level}"] = sha256_json(asdict(find_level(suite, level)))
-    return Provenance(study_seed, definitions, versions())
+    return Provenance(study_seed, definitions, versions(), code_sha256())
 
 
 def definition_sha256(env_id: str) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, fields, replace
 from pathlib import Path
+from typing import Literal
 
 import pyarrow
 import pyarrow.parquet
@@ -13,6 +14,9 @@ import pyarrow.parquet
 from octo_bench.errors import BadRecords
 from octo_bench.evaluation.provenance import Provenance
 from octo_bench.files import atomic_path
+
+Measure = Literal["held", "once"]
+"""Which success counts: that it held, or that it was reached once."""
 
 VARYING_COLUMNS = ("latency_ms_p50", "attempts")
 """Columns that differ from run to run; all others are determined."""
@@ -37,18 +41,26 @@ class Labels:
 class EpisodeRecord:
     """One episode.
 
-    `env_seed` and `initial_state_sha256` say where it started; `steps` are control steps until
-    its end; `latency_ms_p50` is the median time of one batched query of the policy;
-    `action_jerk` is the mean length of the second difference of the commanded translation, in
-    action units a step; `error` names what broke the episode off, which then counts neither as
-    success nor as failure. `suite` and `level` name the perturbation, "" and 0 if there was none;
-    `inference` says how the policy was asked, "" for its own way (see `Inference.description`).
+    `env_seed` and `initial_state_sha256` say where it started; `steps` are the control steps of
+    the whole episode. `success_once`: robosuite's own check held after some step, the first time
+    after `first_success_step`, counted from 1, 0 if never. `success_held`: it held at the end of
+    the steps that follow the first success (see `HOLD_STEPS`). `latency_ms_p50` is the median time
+    of one batched query of the policy; `action_jerk` is the mean length of the second difference
+    of the commanded translation, in action units a step; `error` names what broke the episode off,
+    which then counts neither as success nor as failure. `suite` and `level` name the perturbation,
+    "" and 0 if there was none; `inference` says how the policy was asked, "" for its own way (see
+    `Inference.description`).
 
     `trajectory_sha256` is the hash over those of the simulation's state at the start and after
     every step: an episode that is rolled out again has the same one. `attempts` are the times it
     was begun; more than 1 after an infrastructure error. `policy_fault` says what the policy did
     that no episode can go on after, such as actions that are no numbers: it has failed then.
-    In files of before, these are "", 1 and "".
+    `policy_fingerprint` identifies the policy's weights, configuration and statistics by a hex
+    SHA-256; `random` and `expert` by their names.
+
+    In older files these columns may be missing; the defaults apply. In those without
+    `success_held`, an episode ended at the first success, so that `first_success_step` is known,
+    and whether success would have held is not: None.
     """
 
     env_id: str
@@ -63,7 +75,6 @@ class EpisodeRecord:
     env_seed: int
     initial_state_sha256: str
     success_once: bool
-    success_at_end: bool
     steps: int
     furthest_stage: str
     latency_ms_p50: float
@@ -75,6 +86,31 @@ class EpisodeRecord:
     trajectory_sha256: str = ""
     attempts: int = 1
     policy_fault: str = ""
+    success_held: bool | None = None
+    first_success_step: int = 0
+    policy_fingerprint: str = ""
+
+
+OLD_RECORDS = "recorded before success had to hold: success_held is unknown"
+"""What there is to say of records without `success_held`."""
+
+
+def measure_of(records: Iterable[EpisodeRecord]) -> Measure:
+    """Which measure of success some records support: "held" if all have it, else "once"."""
+    return "once" if any(record.success_held is None for record in records) else "held"
+
+
+def succeeded(record: EpisodeRecord, measure: Measure) -> bool:
+    """Whether an episode counts as a success.
+
+    Raises:
+        ValueError: for "held" of a record that does not have it.
+    """
+    if measure == "once":
+        return record.success_once
+    if record.success_held is None:
+        raise ValueError(OLD_RECORDS)
+    return record.success_held
 
 
 _ADDED_COLUMNS = tuple(
@@ -82,7 +118,14 @@ _ADDED_COLUMNS = tuple(
 )
 """Columns that older files do not have."""
 
-_TYPES = {"str": pyarrow.string(), "int": pyarrow.int64(), "bool": pyarrow.bool_()}
+_TYPES = {
+    "str": pyarrow.string(),
+    "int": pyarrow.int64(),
+    "bool": pyarrow.bool_(),
+    "bool | None": pyarrow.bool_(),
+}
+_OPTIONAL = ("success_held",)
+"""Columns that may be empty in a row."""
 _SCHEMA = pyarrow.schema(
     [
         (field.name, _TYPES.get(str(field.type), pyarrow.float64()))
@@ -129,9 +172,12 @@ def read_records(path: Path) -> list[EpisodeRecord]:
     if not rows:
         raise BadRecords(path, "has no episodes", _MEND)
     for name in known.names:
-        if table.column(name).null_count:
+        if name not in _OPTIONAL and table.column(name).null_count:
             raise BadRecords(path, f"has empty places in column '{name}'", _MEND)
-    return [EpisodeRecord(**row) for row in rows]
+    records = [EpisodeRecord(**row) for row in rows]
+    if "first_success_step" not in missing:
+        return records
+    return [replace(each, first_success_step=each.steps * each.success_once) for each in records]
 
 
 def read_provenance(path: Path) -> Provenance | None:

@@ -53,7 +53,7 @@ class Place:
         return cls(record.env_id, record.suite, record.level)
 
     def __str__(self) -> str:
-        """ "octo_bench/Lift-Panda-v0", or "octo_bench/Lift-Panda-v0, lighting 2"."""
+        """ "octo_bench/Lift-Panda-v1", or "octo_bench/Lift-Panda-v1, lighting 2"."""
         return self.env_id + (f", {self.suite} {self.level}" if self.suite else "")
 
 

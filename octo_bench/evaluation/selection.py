@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
-from octo_bench.definitions import environment
+from octo_bench.definitions import recorded_id
 from octo_bench.errors import Mismatch, UnknownName
 from octo_bench.evaluation.matching import EpisodeSet
 from octo_bench.evaluation.provenance import Provenance
@@ -34,7 +34,7 @@ def choose(episodes: EpisodeSet, conditions: Sequence[str]) -> EpisodeSet:
         column, _, value = condition.partition("=")
         if column not in COLUMNS:
             raise UnknownName("column to choose by", column, COLUMNS)
-        value = environment(value).id if column == "env_id" else value
+        value = recorded_id(value) if column == "env_id" else value
         wanted.setdefault(column, set()).add(value)
     records = list(episodes.records)
     for column, values in wanted.items():

@@ -36,7 +36,7 @@ from octo_bench.simulation.stock import StockSimulation
 from octo_bench.simulation.world import CONTROL_FREQUENCY
 
 DEFAULT_ENVIRONMENTS = tuple(
-    f"octo_bench/{task}-{arm}-v0"
+    f"octo_bench/{task}-{arm}-v1"
     for task in ("Lift", "PickPlaceCan")
     for arm in ("Panda", "UR5e", "Kinova3")
 )

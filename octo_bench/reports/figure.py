@@ -265,5 +265,5 @@ def _with_head(point: Point) -> str:
 
 
 def _short(env_id: str) -> str:
-    """ "Stack, Panda" of "octo_bench/Stack-Panda-v0"."""
+    """ "Stack, Panda" of "octo_bench/Stack-Panda-v1"."""
     return ", ".join(env_id.partition("/")[2].split("-")[:2])

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import get_args
 
-from octo_bench.definitions import Stage, environment
+from octo_bench.definitions import Stage, recorded_environment
 from octo_bench.errors import UnknownName
 from octo_bench.evaluation.conditions import Condition, condition_of
 from octo_bench.evaluation.records import EpisodeRecord
@@ -314,7 +314,7 @@ def _stages(env_id: str, records: Sequence[EpisodeRecord]) -> tuple[str, ...]:
     """The task's stages, as declared; of a task that is not declared any more, those seen."""
     seen = {record.furthest_stage for record in records} - {_FAILED_AT_ONCE}
     try:
-        declared: tuple[str, ...] = environment(env_id).task.stages
+        declared: tuple[str, ...] = recorded_environment(env_id).task.stages
     except UnknownName:
         declared = ()
     if seen <= set(declared):

@@ -114,7 +114,7 @@ def _row(record: EpisodeRecord) -> tuple:
 
 def _name(record: EpisodeRecord, key: str) -> str:
     """The same for the same episode of the same cell; another cell's key gives another name."""
-    parts = [record.policy, record.env_id.partition("/")[2].removesuffix("-v0")]
+    parts = [record.policy, record.env_id.partition("/")[2].rpartition("-v")[0]]
     parts += [f"{record.demos:03d}"]
     parts += [f"{record.suite}-{record.level}"] if record.suite else []
     parts += [record.inference] if record.inference else []

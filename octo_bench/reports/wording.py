@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from octo_bench.definitions import environment
+from octo_bench.definitions import recorded_environment
 from octo_bench.errors import UnknownName
 from octo_bench.statistics.equivalence import Agreement, Comparison
 from octo_bench.statistics.intervals import Interval
@@ -57,9 +57,9 @@ def demonstrations(count: int) -> str:
 
 
 def environment_name(env_id: str) -> str:
-    """ "Stack on Panda" of "octo_bench/Stack-Panda-v0"; the id itself if it is not declared."""
+    """ "Stack on Panda" of "octo_bench/Stack-Panda-v1"; the id itself if it is not declared."""
     try:
-        declared = environment(env_id)
+        declared = recorded_environment(env_id)
     except UnknownName:
         return env_id
     return f"{declared.task.name} on {declared.embodiment.name}"

@@ -11,7 +11,7 @@ from typing import Any
 from octo_bench.agents.loading import BASELINES
 from octo_bench.checkpoints.folder import ModelConfig, find_policy, read_config
 from octo_bench.definitions import environment
-from octo_bench.errors import BadInference, BadStudy
+from octo_bench.errors import BadInference, BadStudy, OutdatedEnvironment
 from octo_bench.evaluation.conditions import PLAIN, Condition
 from octo_bench.evaluation.provenance import definition_sha256
 from octo_bench.evaluation.records import EpisodeRecord
@@ -76,7 +76,7 @@ class Cell:
 
     @property
     def trained(self) -> str:
-        """For people: "octo-tiny, octo_bench/Stack-Panda-v0, 50 demonstrations"."""
+        """For people: "octo-tiny, octo_bench/Stack-Panda-v1, 50 demonstrations"."""
         text = f"{self.policy.name}, {self.env}, {self.demos} demonstrations"
         return text + (f", draw {self.draw}, seed {self.train_seed}" if self.demos else "")
 
@@ -104,8 +104,10 @@ def declared_cells(study: Study) -> tuple[Cell, ...]:
         UnknownName: for a policy that is not there; the nearest are offered.
         BadRecipe: for a recipe that cannot be followed.
         BadStudy: for a policy that is declared with another head than it has, that cannot be
-            asked as a condition says, or of which nothing is measured.
+            asked as a condition says, or of which nothing is measured; and for a study of an
+            earlier version of an environment.
     """
+    _require_current(study)
     cells = []
     for i, entry in enumerate(study.policies):
         pretraining = None if entry.recipe is None else read_pretraining(entry.recipe)
@@ -157,6 +159,17 @@ def policy_sha256(policy: str) -> dict[str, str]:
 def demonstrations_key(study: Study, env: str) -> str:
     """Hex digest of everything that the demonstrations in `env` depend on."""
     return sha256_json(_demonstrations(study, env))
+
+
+def _require_current(study: Study) -> None:
+    for i, target in enumerate(study.targets):
+        try:
+            environment(target.env)
+        except OutdatedEnvironment as error:
+            problem = f"'targets[{i}].env': {error}"
+            raise BadStudy(
+                study.file, problem, "the study is kept with its results; run a copy of it"
+            ) from error
 
 
 def _checked(study: Study, entry: PolicyEntry, pretraining: Pretraining | None) -> bool:

@@ -7,7 +7,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from octo_bench.definitions import Disturbance, environment
-from octo_bench.errors import BadRecipe, UnknownLevel, UnknownName, UnsupportedEnvironment
+from octo_bench.errors import (
+    BadRecipe,
+    OutdatedEnvironment,
+    UnknownLevel,
+    UnknownName,
+    UnsupportedEnvironment,
+)
 from octo_bench.evaluation.provenance import definition_sha256
 from octo_bench.files import sha256_json
 from octo_bench.studies.versions import COLLECTING, TRAINING, versions
@@ -36,7 +42,7 @@ class Collection:
     key: str
 
     def __str__(self) -> str:
-        """For people: "octo_bench/Lift-IIWA-v0 from seed 5, camera, level 2"."""
+        """For people: "octo_bench/Lift-IIWA-v1 from seed 5, camera, level 2"."""
         look = f", {self.suite}, level {self.level}" if self.suite else ""
         noise = self.disturbance
         by = f", disturbed by {noise.translation:g} and {noise.rotation:g}" if noise else ""
@@ -111,7 +117,7 @@ def _collection(entry: Data, number: int, file: Path) -> Collection:
         declared = environment(entry.env)
         require_supported(declared)
         look = asdict(find_level(entry.suite, entry.level)) if entry.suite else {}
-    except (UnknownName, UnknownLevel, UnsupportedEnvironment) as error:
+    except (UnknownName, OutdatedEnvironment, UnknownLevel, UnsupportedEnvironment) as error:
         raise BadRecipe(file, f"'data[{number}]': {error}", "correct it") from error
     level = entry.level if entry.suite else 0
     key = sha256_json(

@@ -201,7 +201,7 @@ def outcome(record: EpisodeRecord) -> str:
     if record.error:
         return f"an infrastructure error after {record.steps} steps ({record.error})"
     if record.success_once:
-        return f"success after {record.steps} steps"
+        return f"success after {record.first_success_step} steps"
     fault = f" ({record.policy_fault})" if record.policy_fault else ""
     return f"failure after {record.steps} steps, got as far as '{record.furthest_stage}'{fault}"
 

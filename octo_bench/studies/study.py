@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from octo_bench.declarations import from_table, merged, read_declaration
-from octo_bench.definitions import environment
+from octo_bench.definitions import recorded_environment, recorded_id
 from octo_bench.errors import BadInference, BadStudy, UnknownLevel, UnknownName
 from octo_bench.evaluation.conditions import Condition
 from octo_bench.paths import results_root
@@ -59,6 +59,11 @@ class Study:
     beside: tuple[str, ...] = ()
     finetune: Mapping[str, Any] = field(default_factory=dict)
     conditions: tuple[ConditionEntry, ...] = (ConditionEntry(),)
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether it measures in an earlier version of an environment: it is kept as history."""
+        return any(target.env != recorded_environment(target.env).id for target in self.targets)
 
     def draws_of(self, entry: PolicyEntry, target: Target) -> tuple[int, ...]:
         """Which subsets of a target's demonstrations a policy is fine-tuned on."""
@@ -130,7 +135,7 @@ def read_study(path: Path) -> Study:
     targets = tuple(
         replace(
             target,
-            env=environment(target.env).id,
+            env=recorded_id(target.env),
             reference=target.reference and path.parent / target.reference,
         )
         for target in study.targets
