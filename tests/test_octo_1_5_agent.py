@@ -148,10 +148,31 @@ def test_a_broken_tokenizer_is_one_clear_line(tmp_path: Path) -> None:
 
 
 def test_metric_actions_become_the_environment_s() -> None:
-    metric = np.array([0.05, -0.025, 0, 0.5, 0, -0.25, 1.0], np.float32)
-    np.testing.assert_allclose(environment_actions(metric), [1, -0.5, 0, 1, 0, -0.5, -1], atol=1e-6)
+    metric = np.array([0.05, -0.025, 0, 0.5, 0, 0, 1.0], np.float32)
+    np.testing.assert_allclose(environment_actions(metric), [1, -0.5, 0, 1, 0, 0, -1], atol=1e-6)
     metric[6] = 0
     assert environment_actions(metric)[6] == 1
+    assert np.isnan(environment_actions(np.full((2, 7), np.nan, np.float32))).all()
+
+
+def about(axis: int, angle: float) -> np.ndarray:
+    """The matrix (3, 3) of a turn about the x, y or z axis."""
+    first, second = (axis + 1) % 3, (axis + 2) % 3
+    matrix = np.eye(3)
+    matrix[[first, second], [first, second]] = np.cos(angle)
+    matrix[second, first], matrix[first, second] = np.sin(angle), -np.sin(angle)
+    return matrix
+
+
+def test_roll_pitch_and_yaw_become_the_vector_of_the_same_rotation() -> None:
+    roll, pitch, yaw = 0.3, -0.4, 0.2
+    turned = environment_actions(np.float32([[[0, 0, 0, roll, pitch, yaw, 0]]]))[0, 0, 3:6] * 0.5
+    angle = np.linalg.norm(turned)
+    x, y, z = turned / angle
+    cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
+    matrix = np.eye(3) + np.sin(angle) * cross + (1 - np.cos(angle)) * cross @ cross
+    np.testing.assert_allclose(matrix, about(2, yaw) @ about(1, pitch) @ about(0, roll), atol=1e-6)
+    assert np.abs(turned - [roll, pitch, yaw]).max() > 0.01
 
 
 def test_a_dataset_s_statistics_are_undone(tmp_path: Path) -> None:

@@ -53,12 +53,19 @@ def load_agent(policy: str, declared: Environment, inference: Inference = DEFAUL
         from octo_bench.agents.octo_1_5 import Octo15Agent as PolicyAgent
     else:
         from octo_bench.agents.octo import OctoAgent as PolicyAgent
+    from octo_bench.agents.octo_1_5 import METRIC_ENTRIES
+
     read = read_policy(folder)
     agent = PolicyAgent(read, inference, declared.embodiment.name)
     if agent.action_size != declared.action_size:
         raise UnsupportedEnvironment(
             f"{policy} acts with {agent.action_size} entries and {declared.id} takes "
             f"{declared.action_size}; choose an environment with as many (see `octo-bench envs`)"
+        )
+    if config.actions == "metric" and agent.action_size != METRIC_ENTRIES:
+        raise UnsupportedEnvironment(
+            f"the {agent.action_size} action entries of {policy} mean what its data set says, not "
+            f"what {declared.id} takes; fine-tune it on demonstrations of that environment"
         )
     require_proprio(read, declared.proprio_size)
     return with_execution(agent, inference)

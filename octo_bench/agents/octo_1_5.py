@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from scipy.spatial.transform import Rotation
 from torch import Tensor
 
 from octo_bench.agents.inference import DEFAULT, Inference
@@ -20,7 +21,9 @@ if TYPE_CHECKING:
     from octo_bench.simulation.environment import OctoBenchEnvironment
 
 METRES, RADIANS = 0.05, 0.5
-"""What an action of 1 moves and turns the tool by in a step (robosuite's `OSC_POSE`)."""
+"""What an action of 1 moves and turns the end effector by in a step (robosuite's `OSC_POSE`)."""
+METRIC_ENTRIES = 7
+"""Of the only actions in metres and radians whose meaning is known: those of one arm."""
 
 
 class Octo15Agent:
@@ -33,7 +36,6 @@ class Octo15Agent:
         config = policy.config.model
         self._folder = policy.folder
         self._config = config
-        self._metric = policy.config.actions == "metric"
         self._proprio = policy.statistics.proprio
         self._scaling = policy.statistics.actions_of(embodiment)
         self._inference = inference
@@ -48,6 +50,7 @@ class Octo15Agent:
         self.window = config.window
         self.execute = policy.config.execute
         self.action_size = len(self._scaling.offset)
+        self._is_metric = policy.config.actions == "metric"
         self.noise_shape = self._model.head.noise_shape
 
     def begin(self, slot: int, environment: OctoBenchEnvironment, seed: int) -> None:
@@ -71,7 +74,8 @@ class Octo15Agent:
             noise: (B, *noise_shape) float32, standard normal.
 
         Returns:
-            (B, T, A) float32 in environment units, within [-1, 1].
+            (B, T, A) float32 in environment units, within [-1, 1]. Converted policies whose
+            actions are not one arm's give them as their data set has them.
 
         Raises:
             BadCheckpoint: when there is text and no tokenizer for it.
@@ -99,7 +103,9 @@ class Octo15Agent:
         readouts = self._readouts(inputs, last_only=True)[:, 0].float()
         normalised = self._model.head.sample(readouts, torch.from_numpy(noise), self.action_size)
         actions = self._scaling.restore(normalised[..., : self.action_size].numpy())
-        if self._metric:
+        if self._is_metric:
+            if self.action_size != METRIC_ENTRIES:
+                return actions
             actions = environment_actions(actions)
         return actions.clip(-1, 1)
 
@@ -139,9 +145,17 @@ class Octo15Agent:
 
 
 def environment_actions(metric: np.ndarray) -> np.ndarray:
-    """Actions (..., 7) in metres, radians and an opening in [0, 1], in environment units."""
-    position, rotation, opening = np.split(metric, (3, 6), -1)
-    return np.concatenate([position / METRES, rotation / RADIANS, 1 - 2 * opening], -1)
+    """Actions (..., 7) of the original's data sets, in environment units.
+
+    Theirs are a displacement in metres, a rotation in radians by roll, pitch and yaw, and an
+    opening from 0 to 1 (`EEF_POS` in octo/data/oxe/oxe_dataset_configs.py). Roll, pitch and yaw
+    turn about the fixed axes x, y and z, in this order; the environment takes the same rotation
+    as a vector along its axis, as long as its angle.
+    """
+    position, euler, opening = np.split(metric, (3, 6), -1)
+    turns = Rotation.from_euler("xyz", euler.reshape(-1, 3)).as_rotvec().reshape(euler.shape)
+    actions = [position / METRES, turns / RADIANS, 1 - 2 * opening]
+    return np.concatenate(actions, -1).astype(np.float32)
 
 
 def _prepared(model: Octo15, inference: Inference) -> Octo15:

@@ -42,9 +42,15 @@ _MEND = f"take {released.CONFIG} and the parameters from one checkpoint"
 
 @dataclass(frozen=True)
 class Conversion:
-    """What was converted: sizes in parameters, and action entries of each dataset."""
+    """What was converted: sizes in parameters, and action entries of each data set.
+
+    `skipped` are later steps that have no parameters. `assumed`: nothing says how the data set
+    was normalised, so that the original's default is taken.
+    """
 
     step: int
+    skipped: tuple[int, ...]
+    assumed: bool
     config: Octo15Config
     parameters: int
     parameters_without_t5: int
@@ -87,6 +93,8 @@ def convert(
         tokenizer = None
     summary = Conversion(
         step=read.step,
+        skipped=read.skipped,
+        assumed=read.assumed,
         config=read.config,
         parameters=everything,
         parameters_without_t5=everything - of_t5,
@@ -118,8 +126,9 @@ def find_released(source: str, step: int | None = None) -> Path:
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
         mend = "name a folder or a Hugging Face Hub id, like rail-berkeley/octo-small-1.5"
         raise BadCheckpoint(source, "no such folder", mend)
-    files = [released.CONFIG, released.BATCH, released.STATISTICS]
-    files.append(f"{'*' if step is None else step}/{released.PARAMETERS}")
+    files = [released.CONFIG, released.BATCH, released.STATISTICS, released.FINETUNE]
+    step_folder = "*" if step is None else step
+    files += [f"{step_folder}/{released.PARAMETERS}", f"{step_folder}/default/manifest.ocdbt"]
     try:
         return Path(snapshot_download(name, allow_patterns=files))
     except RepositoryNotFoundError as error:

@@ -174,8 +174,12 @@ def _observation_tokenizers(
     for name, spec in specs.items():
         where = f"model.observation_tokenizers.{name}"
         kind, kwargs = _spec(spec, where, f"{_COMPONENTS}.tokenizers", known)
+        # As in the original, a tokenizer whose observation is not there has no part in the network.
         if kind == "ImageTokenizer":
-            images.append(_image_tokenizer(name, kwargs, inputs, where))
+            if _keys(kwargs["obs_stack_keys"], inputs, "observation", where):
+                images.append(_image_tokenizer(name, kwargs, inputs, where))
+        elif not _keys(kwargs["obs_keys"], inputs, "observation", where):
+            continue
         elif name == "proprio":
             proprio = _proprio_tokenizer(kwargs, inputs, where)
         else:
@@ -186,8 +190,10 @@ def _observation_tokenizers(
 def _image_tokenizer(
     name: str, kwargs: Mapping[str, Any], inputs: Shapes, where: str
 ) -> ImageTokenizerConfig:
-    image = _one_key(kwargs["obs_stack_keys"], inputs, "observation", f"{where}.obs_stack_keys")
-    goal = _one_key(kwargs["task_stack_keys"], inputs, "task", f"{where}.task_stack_keys")
+    image = _one_key(kwargs["obs_stack_keys"], inputs, ("observation",), f"{where}.obs_stack_keys")
+    # A goal image that the task lacks is zeros of the observation's size in the original.
+    parts = ("task", "observation")
+    goal = _one_key(kwargs["task_stack_keys"], inputs, parts, f"{where}.task_stack_keys")
     if goal != image:
         raise Unsupported(f"'{where}' puts the goal {_short(goal)} beside {_short(image)}")
     encoders = {"SmallStem16": _STEM}
@@ -207,7 +213,7 @@ def _image_tokenizer(
 def _proprio_tokenizer(
     kwargs: Mapping[str, Any], inputs: Shapes, where: str
 ) -> ProprioTokenizerConfig:
-    key = _one_key(kwargs["obs_keys"], inputs, "observation", f"{where}.kwargs.obs_keys")
+    key = _one_key(kwargs["obs_keys"], inputs, ("observation",), f"{where}.kwargs.obs_keys")
     _one_of(key, ("proprio",), f"{where}.kwargs.obs_keys")
     return ProprioTokenizerConfig(
         entries=tuple(range(_axes(inputs, "observation/proprio", 3)[2])),
@@ -354,8 +360,17 @@ def _one_of(value: str, known: Iterable[str], place: str) -> Any:
     return value
 
 
-def _one_key(patterns: list[Any], inputs: Shapes, part: str, where: str) -> str:
-    """The key of the example batch that patterns choose.
+def _one_key(patterns: list[Any], inputs: Shapes, parts: tuple[str, ...], where: str) -> str:
+    """The key that patterns choose from parts of the example batch together."""
+    chosen = sorted({key for part in parts for key in _keys(patterns, inputs, part, where)})
+    if len(chosen) != 1:
+        found = _cut(", ".join(chosen)) or "nothing"
+        raise Unsupported(f"'{where}' chooses {found} of the example batch, not one key")
+    return chosen[0]
+
+
+def _keys(patterns: list[Any], inputs: Shapes, part: str, where: str) -> list[str]:
+    """The keys of a part of the example batch that patterns choose.
 
     They are regular expressions, matched where a key begins. Those in use are a name, whole or
     followed by ".*"; others are refused instead of run.
@@ -365,11 +380,7 @@ def _one_key(patterns: list[Any], inputs: Shapes, part: str, where: str) -> str:
         if not re.fullmatch(r"\w+", name):
             raise Unsupported(f"'{where}' has {_short(name)}, which is not a name")
     keys = {path.split("/")[1] for path in inputs if path.startswith(f"{part}/")}
-    chosen = sorted(key for key in keys if any(key.startswith(name) for name in names))
-    if len(chosen) != 1:
-        found = _cut(", ".join(chosen)) or "nothing"
-        raise Unsupported(f"'{where}' chooses {found} of the example batch, not one key")
-    return chosen[0]
+    return [key for key in keys if any(key.startswith(name) for name in names)]
 
 
 def _axes(shapes: Shapes, name: str, count: int) -> tuple[int, ...]:

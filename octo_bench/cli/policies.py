@@ -86,6 +86,10 @@ def convert(
     print(f"Octo 1.5 with a {summary.config.head} head, step {summary.step}")
     print(f"{summary.parameters:,} parameters, {summary.parameters_without_t5:,} without T5")
     print(f"Datasets: {', '.join(summary.datasets)}; default: {summary.default_dataset}")
+    for later in summary.skipped:
+        print(f"Skipped step {later}: it has no parameters, saving it was interrupted")
+    if summary.assumed:
+        print("Nothing says how its actions were normalized: mean and deviation are assumed")
     if not summary.has_tokenizer:
         print(summary.tokenizer_wanted(destination))
     print(f"Written to {destination}. Next: octo-bench evaluate {destination} ENV ...")

@@ -30,14 +30,19 @@ SMALLEST_PROPRIO_SCALE = 0.01
 
 @dataclass(frozen=True)
 class Affine:
-    """normalised = (raw - offset) / scale, entry by entry; both (K,) float32."""
+    """normalised = (raw - offset) / scale, entry by entry; both (K,) float32.
+
+    With a `limit`, what is normalised is clipped to plus or minus it.
+    """
 
     offset: np.ndarray
     scale: np.ndarray
+    limit: float | None = None
 
     def normalise(self, raw: np.ndarray) -> np.ndarray:
         """(..., K) raw to normalised, float32."""
-        return ((raw - self.offset) / self.scale).astype(np.float32)
+        normalised = ((raw - self.offset) / self.scale).astype(np.float32)
+        return normalised if self.limit is None else normalised.clip(-self.limit, self.limit)
 
     def restore(self, normalised: np.ndarray) -> np.ndarray:
         """(..., K) normalised to raw, float32."""
@@ -59,8 +64,9 @@ class Statistics:
     def table(self) -> dict[str, Any]:
         """As in `statistics.json`."""
 
-        def plain(scaling: Affine) -> dict[str, list[float]]:
-            return {"offset": scaling.offset.tolist(), "scale": scaling.scale.tolist()}
+        def plain(scaling: Affine) -> dict[str, Any]:
+            limit = {} if scaling.limit is None else {"limit": scaling.limit}
+            return {"offset": scaling.offset.tolist(), "scale": scaling.scale.tolist(), **limit}
 
         return {
             "format": 1,
@@ -145,15 +151,18 @@ def read_statistics(path: Path, action_size: int, *, allow_shorter: bool = False
         try:
             offset = np.asarray(values["offset"], np.float32)
             scale = np.asarray(values["scale"], np.float32)
-        except (KeyError, TypeError, ValueError) as error:
+            limit = None if values.get("limit") is None else float(values["limit"])
+        except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
             raise BadCheckpoint(path, f"'{name}' has no numeric offset and scale", mend) from error
+        if limit is not None and not 0 < limit < np.inf:
+            raise BadCheckpoint(path, f"'{name}.limit' = {limit} is not a positive number", mend)
         fits = offset.ndim == 1 and offset.shape == scale.shape
         fits = fits and (sizes is None or len(offset) in sizes)
         if not (fits and np.isfinite(offset).all() and (scale > 0).all()):
             wanted = f"{'up to ' if allow_shorter else ''}{action_size}" if sizes else "as many"
             problem = f"'{name}' must hold {wanted} offsets and positive scales"
             raise BadCheckpoint(path, problem, mend)
-        return Affine(offset, scale)
+        return Affine(offset, scale, limit)
 
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
