@@ -10,7 +10,7 @@ from synthetic import SIZE, tiny_config, toy_demonstrations, write_demonstration
 
 from octo_bench.checkpoints.folder import describe
 from octo_bench.cli import run
-from octo_bench.studies.study import find_study, finetune_settings, read_study
+from octo_bench.studies.study import find_study, finetune_settings, read_study, settings_for
 from octo_bench.training.finetune import FinetuneSettings
 from octo_bench.training.pretrain import pretrain_on
 from octo_bench.training.recipes import Data, Recipe
@@ -88,6 +88,20 @@ def test_without_a_study_the_settings_are_the_defaults(folder: Path, tmp_path: P
     assert recorded(tmp_path / "out", replace(default, optimisation=changed))
 
 
+def test_few_demonstrations_take_few_steps(folder: Path, tmp_path: Path) -> None:
+    assert finetune(folder, tmp_path / "out", "--batch-size", "2", demos=1) == 0
+    default = FinetuneSettings()
+    changed = replace(default.optimisation, steps=101, batch_size=2)
+    assert recorded(tmp_path / "out", replace(default, optimisation=changed))
+
+
+def test_a_study_gives_settings_for_other_numbers_of_demonstrations() -> None:
+    study = read_study(find_study("finetuning"))
+    by_demos = {demos: settings_for(study, "octo-tiny", demos) for demos in (3, 20, 50)}
+    assert [each.optimisation.steps for each in by_demos.values()] == [193, 585, 1000]
+    assert {each.mode for each in by_demos.values()} == {"lora"}
+
+
 def mistake(capsys: pytest.CaptureFixture[str]) -> str:
     out, err = capsys.readouterr()
     assert out == "" and err.startswith("error: ") and err.count("\n") == 1
@@ -109,8 +123,6 @@ def test_settings_that_a_study_does_not_have_are_one_line(
     out = tmp_path / "out"
     assert finetune(folder, out, "--settings", "finetunin") == 2
     assert "unknown study 'finetunin'; did you mean finetuning" in mistake(capsys)
-    assert finetune(folder, out, "--settings", "finetuning", demos=20) == 2
-    assert "the key 'finetune.steps.20' is missing; add it" in mistake(capsys)
     policy = folder / "policy"
     other = f'[[policies]]\npolicy = "{policy}"\nname = "wide"\nhead = "diffusion"\n'
     study = own_study(tmp_path, policy, 'finetune = { mode = "head" }', other)

@@ -123,7 +123,7 @@ def test_an_unknown_study_is_answered_with_the_nearest() -> None:
         ),
         ("steps = { 2 = 7 }", "steps = { 3 = 7 }", "the key 'finetune.steps.2' is missing"),
         ("steps = { 2 = 7 }", "", "the key 'finetune.steps.2' is missing"),
-        ("steps = { 2 = 7 }", "steps = { 2 = 0 }", "'steps' must be at least 1"),
+        ("steps = { 2 = 7 }", "steps = { 2 = 0 }", "'finetune.steps' must be at least 1"),
         ('mode = "head"', 'mod = "head"', "unknown key 'finetune.mod'; did you mean 'mode'"),
         ('mode = "head"', 'mode = "feet"', "'finetune.mode' is 'feet'; use one of full"),
         ("batch_size", "batchsize", "unknown key 'finetune.optimisation.batchsize'; .*batch_size"),

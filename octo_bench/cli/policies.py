@@ -158,8 +158,8 @@ def finetune(
         typer.Option(
             metavar="STUDY",
             help="Train as a study does: a name under results/ or a study.toml. What it says of "
-            "POLICY, else its shared `finetune` table, with the steps of so many --demos; the "
-            "options below win over it.",
+            "POLICY, else its shared `finetune` table, with the steps of so many --demos "
+            "(interpolated if it declares none); the options below win over it.",
         ),
     ] = None,
     mode: Annotated[Mode | None, typer.Option(help="What is trained.", show_default="full")] = None,
@@ -171,7 +171,10 @@ def finetune(
         bool, typer.Option("--proprio", help="Let a policy read proprioception that does not yet.")
     ] = False,
     steps: Annotated[
-        int | None, typer.Option(min=1, help="Optimiser steps.", show_default="1000")
+        int | None,
+        typer.Option(
+            min=1, help="Optimiser steps.", show_default="by --demos: 1000 for 50, 2500 for 200"
+        ),
     ] = None,
     batch_size: Annotated[
         int | None, typer.Option(min=1, help="Windows a step.", show_default="64")
@@ -209,12 +212,15 @@ def finetune(
     from octo_bench.studies.study import find_study, read_study, settings_for
     from octo_bench.training.finetune import FinetuneSettings
     from octo_bench.training.finetune import finetune as finetune_policy
+    from octo_bench.training.steps import steps_for
 
     if per_draw is not None and per_draw < demos:
         raise typer.BadParameter(f"--per-draw {per_draw} is less than --demos {demos}")
     require_writable_folder(out)
     if settings is None:
         base = FinetuneSettings(seed=seed)
+        usual = dataclasses.replace(base.optimisation, steps=steps_for(demos))
+        base = dataclasses.replace(base, optimisation=usual)
     else:
         study = read_study(find_study(settings))
         base = settings_for(study, policy, demos, from_scratch=from_scratch, seed=seed)

@@ -23,6 +23,7 @@ from octo_bench.studies.entries import (
 from octo_bench.suites import find_level
 from octo_bench.training.finetune import FinetuneSettings
 from octo_bench.training.settings import Optimisation
+from octo_bench.training.steps import steps_for
 
 FILE = "study.toml"
 
@@ -157,11 +158,34 @@ def finetune_settings(study: Study, entry: PolicyEntry, demos: int, seed: int) -
     Raises:
         BadStudy: for a setting that does not exist, or steps that are not declared for `demos`.
     """
+    steps = declared_steps(study, entry)
+    if demos not in steps:
+        raise BadStudy(study.file, f"the key 'finetune.steps.{demos}' is missing", "add it")
+    return _settings(study, entry, steps[demos], seed)
+
+
+def declared_steps(study: Study, entry: PolicyEntry) -> dict[int, int]:
+    """The optimiser's steps that the study declares for a policy, by number of demonstrations.
+
+    Raises:
+        BadStudy: for what is no such table.
+    """
+    steps = finetune_table(study, entry).get("steps", {})
+    is_table = isinstance(steps, Mapping) and all(
+        key.isdecimal() and int(key) > 0 and type(value) is int for key, value in steps.items()
+    )
+    if not is_table:
+        problem = "'finetune.steps' must be steps by number of demonstrations"
+        raise BadStudy(study.file, problem, "declare them as `50 = 1000`")
+    if min(steps.values(), default=1) < 1:
+        raise BadStudy(study.file, "'finetune.steps' must be at least 1", "correct it")
+    return {int(key): value for key, value in steps.items()}
+
+
+def _settings(study: Study, entry: PolicyEntry, steps: int, seed: int) -> FinetuneSettings:
     path, table = study.file, finetune_table(study, entry)
     where = f"policies[{study.policies.index(entry)}].finetune." if entry.finetune else "finetune."
-    steps = table.pop("steps", None)
-    if not isinstance(steps, Mapping) or not isinstance(steps.get(str(demos)), int):
-        raise BadStudy(path, f"the key 'finetune.steps.{demos}' is missing", "add it")
+    table.pop("steps", None)
     optimisation = table.pop("optimisation", {})
     if not isinstance(optimisation, Mapping):
         raise BadStudy(path, f"'{where}optimisation' must be a table", "correct it")
@@ -170,7 +194,7 @@ def finetune_settings(study: Study, entry: PolicyEntry, demos: int, seed: int) -
     default = asdict(FinetuneSettings().optimisation)
     try:
         complete = from_table(
-            {**default, **optimisation, "steps": steps[str(demos)]},
+            {**default, **optimisation, "steps": steps},
             Optimisation,
             BadStudy,
             path,
@@ -187,19 +211,28 @@ def settings_for(
 ) -> FinetuneSettings:
     """The settings that the study fine-tunes `policy` with; if it does not, its shared ones.
 
+    The steps for a number of demonstrations that the study does not declare are interpolated,
+    see `steps_for`.
+
     Args:
         policy: as the study names what is loaded.
         from_scratch: whether to take what the study says of the policy from scratch.
 
     Raises:
-        BadStudy: as `finetune_settings`, and when the study fine-tunes it in several ways.
+        BadStudy: for a setting that does not exist, when the study declares no steps, and when
+            it fine-tunes the policy in several ways.
     """
     found = [
         entry
         for entry in study.policies
         if entry.policy == policy and entry.from_scratch == from_scratch
     ] or [PolicyEntry(policy)]
-    settings = [finetune_settings(study, entry, demos, seed) for entry in found]
+    settings = []
+    for entry in found:
+        steps = declared_steps(study, entry)
+        if not steps:
+            raise BadStudy(study.file, "declares no 'finetune.steps'", "choose another study")
+        settings.append(_settings(study, entry, steps_for(demos, steps), seed))
     if any(each != settings[0] for each in settings):
         names = ", ".join(f"'{entry.name}'" for entry in found)
         mend = "keep one of them in a copy of the file"
