@@ -27,9 +27,6 @@ from octo_bench.training.steps import steps_for
 
 FILE = "study.toml"
 
-_OLDER = "-v0"
-"""The version of the environments of studies whose draws were not disjoint yet."""
-
 
 @dataclass(frozen=True)
 class Study:
@@ -64,7 +61,8 @@ class Study:
     @property
     def is_outdated(self) -> bool:
         """Whether it measures in an earlier version of an environment: it is kept as history."""
-        return any(target.env != recorded_environment(target.env).id for target in self.targets)
+        named = {recorded_id(target.env): target.env for target in self.targets}
+        return any(full != recorded_environment(env).id for full, env in named.items())
 
     def draws_of(self, entry: PolicyEntry, target: Target) -> tuple[int, ...]:
         """Which subsets of a target's demonstrations a policy is fine-tuned on."""
@@ -317,7 +315,7 @@ def _problems_of_demos(key: str, demos: Sequence[int]) -> Iterator[str]:
 
 def _problems_of_pools(study: Study) -> Iterator[str]:
     """Whether there are enough demonstrations; in an older study, draws shared them."""
-    if any(target.env.endswith(_OLDER) for target in study.targets):
+    if study.is_outdated:
         return
     for i, target in enumerate(study.targets):
         needed, per_draw = study.pool(target).count, study.per_draw(target)
