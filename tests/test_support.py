@@ -11,7 +11,7 @@ from octo_bench.definitions import environment, environments, recorded_environme
 from octo_bench.demonstrations.survey import survey
 from octo_bench.errors import BadFile, BadRecords
 from octo_bench.files import require_own_page
-from octo_bench.paths import demonstrators_table
+from octo_bench.paths import definitions_root, demonstrators_table
 from octo_bench.reports.demonstrators import PAGE, TITLE, write_demonstrators
 from octo_bench.support import (
     REQUIRED_SUCCESS,
@@ -23,6 +23,12 @@ from octo_bench.support import (
 )
 
 LIFT = "octo_bench/Lift-Panda-v1"
+
+
+def test_initial_states_are_frozen_for_the_supported_pairs_and_no_others() -> None:
+    frozen = {file.stem for file in (definitions_root() / "initial_states").glob("*.safetensors")}
+    pairs = (each for each in environments() if support(each).supported)
+    assert frozen == {f"{each.task.name}-{each.embodiment.name}" for each in pairs}
 
 
 def test_a_survey_measures_and_goes_on_with_the_table(tmp_path: Path) -> None:
