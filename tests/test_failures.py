@@ -20,14 +20,12 @@ import pytest
 from octo_bench.agents.random import RandomAgent
 from octo_bench.cli import run
 from octo_bench.cli.exits import INTERRUPTED, UNFIT
-from octo_bench.errors import BadFile
-from octo_bench.evaluation import rollouts, shares
+from octo_bench.evaluation import shares
 from octo_bench.evaluation.conditions import PLAIN
 from octo_bench.evaluation.episodes import INFRASTRUCTURE_ERRORS, roll_out
 from octo_bench.evaluation.records import VARYING_COLUMNS, EpisodeRecord, read_records
 from octo_bench.evaluation.rollouts import evaluate
 from octo_bench.evaluation.shares import ATTEMPTS, Share, roll_shares
-from octo_bench.evaluation.workers import Death, work
 from octo_bench.simulation.environment import OctoBenchEnvironment
 from octo_bench.studies.cells import Cell
 from octo_bench.studies.entries import PolicyEntry
@@ -252,7 +250,7 @@ def test_a_killed_process_takes_no_other_episode_along(
         (tmp_path / f"kill{number}").touch()
     monkeypatch.setenv("OCTO_BENCH_TEST", str(tmp_path))
     monkeypatch.setattr(shares, "roll_share", deadly_share)
-    monkeypatch.setattr(rollouts, "EPISODES_PER_SHARE", 3)
+    monkeypatch.setattr(shares, "EPISODES_PER_SHARE", 3)
     records = evaluate("random", LIFT, EPISODES, workers=2, progress=False)
     killed = records[2]
     assert killed.attempts == min(kills + 1, ATTEMPTS)
@@ -264,47 +262,20 @@ def test_a_killed_process_takes_no_other_episode_along(
     assert not list(tmp_path.iterdir())
 
 
-def die_once(job: tuple[signal.Signals, Path]) -> Iterator[str]:
-    """Gives two results; the first time, it gets a signal between them."""
-    how, mark = job
-    yield "first"
-    if not mark.exists():
-        mark.touch()
-        os.kill(os.getpid(), how)
-    yield "second"
-
-
 @pytest.mark.parametrize(
-    ("how", "reason"),
+    ("episodes", "workers", "sizes"),
     [
-        (signal.SIGKILL, "the process was killed by SIGKILL"),
-        (signal.SIGSTOP, "the process gave no sign of life for 30 s"),
+        (16, 2, [8, 8]),
+        (50, 2, [13, 13, 12, 12]),
+        (50, 3, [9, 9, 8, 8, 8, 8]),
+        (3, 8, [1, 1, 1]),
+        (20, 1, [10, 10]),
     ],
 )
-def test_work_goes_on_after_a_death(how: signal.Signals, reason: str, tmp_path: Path) -> None:
-    job = (how, tmp_path / "mark")
-    jobs = deque([job])
-    news = []
-    for _, said in work(die_once, jobs, 1, patience=30):
-        news.append(said)
-        if isinstance(said, Death):
-            jobs.append(job)
-    assert news == ["first", Death(reason), "first", "second"]
-
-
-def refuse(path: Path) -> Iterator[None]:
-    raise BadFile(path, "is broken", "mend it")
-
-
-def crash(divisor: int) -> Iterator[float]:
-    yield 1 / divisor
-
-
-def test_mistakes_and_bugs_in_a_process_are_raised_here(tmp_path: Path) -> None:
-    with pytest.raises(BadFile, match="is broken; mend it"):
-        list(work(refuse, deque([tmp_path]), 1))
-    with pytest.raises(RuntimeError, match="ZeroDivisionError"):
-        list(work(crash, deque([0]), 1))
+def test_episodes_are_dealt_out_evenly(episodes: int, workers: int, sizes: list[int]) -> None:
+    dealt = Share("random", LIFT, tuple(range(episodes))).split(workers)
+    assert [len(share.numbers) for share in dealt] == sizes
+    assert [number for share in dealt for number in share.numbers] == list(range(episodes))
 
 
 def test_shares_may_be_added_and_the_rest_be_left(undisturbed: list[EpisodeRecord]) -> None:

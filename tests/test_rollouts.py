@@ -20,7 +20,7 @@ from octo_bench.checkpoints.folder import write_policy
 from octo_bench.definitions import environment
 from octo_bench.demonstrations.windows import statistics_of
 from octo_bench.errors import BadRecords, UnknownName
-from octo_bench.evaluation import goals, rollouts
+from octo_bench.evaluation import goals, shares
 from octo_bench.evaluation.episodes import SLOTS, roll_out
 from octo_bench.evaluation.goals import goal_image
 from octo_bench.evaluation.records import (
@@ -69,7 +69,7 @@ def test_records_say_what_happened(expert: list[EpisodeRecord]) -> None:
 def test_workers_and_shares_do_not_matter(
     expert: list[EpisodeRecord], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rollouts, "EPISODES_PER_SHARE", 4)
+    monkeypatch.setattr(shares, "EPISODES_PER_SHARE", 4)
     parallel = evaluate("expert", LIFT, 10, workers=2, progress=False)
     parts = [
         *evaluate("expert", LIFT, 3, progress=False),
@@ -106,7 +106,7 @@ def test_records_depend_on_the_inference_and_not_on_the_workers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     together = evaluate(str(tiny_policy), LIFT, 2, inference=inference, progress=False)
-    monkeypatch.setattr(rollouts, "EPISODES_PER_SHARE", 1)
+    monkeypatch.setattr(shares, "EPISODES_PER_SHARE", 1)
     apart = evaluate(str(tiny_policy), LIFT, 2, inference=inference, workers=2, progress=False)
     assert determined(apart) == determined(together)
     assert {record.inference for record in together} == {inference.description}

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import multiprocessing
-import signal
 from collections import Counter
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from contextlib import closing
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +12,9 @@ from tqdm import tqdm
 
 from octo_bench.definitions import environment
 from octo_bench.demonstrations.attempts import Attempt, attempt
+from octo_bench.processes.exclusive import exclusive
+from octo_bench.processes.jobs import results
+from octo_bench.processes.worker import note_progress
 from octo_bench.simulation.world import Control
 from octo_bench.support import Demonstrated, read_demonstrated, write_demonstrated
 
@@ -42,27 +43,21 @@ def survey(
     Raises:
         UnknownName: for an unknown environment.
         BadRecords: for a table that cannot be read.
+        InUse: when another process is writing the table.
+        ProcessLost: when the processes of an environment die again and again.
     """
     names = [environment(env_id).id for env_id in env_ids]
-    rows = dict(read_demonstrated(table))
-    table.parent.mkdir(parents=True, exist_ok=True)
-    context = multiprocessing.get_context("spawn")
-    # Ctrl-C ends the workers at once and without a word: the caller says what there is to say.
-    quiet = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_DFL)}
     bar = tqdm(total=len(names), desc=f"demonstrators, {seeds} seeds", disable=not progress)
     # A process for each environment: what one holds is only given back when its process ends.
-    pool_of_one_each = ProcessPoolExecutor(workers, context, **quiet, max_tasks_per_child=1)
-    with bar, pool_of_one_each as pool:
-        try:
-            pending = [pool.submit(survey_one, name, seeds, stock) for name in names]
-            for done in as_completed(pending):
-                row = done.result()
+    jobs = [(name, seeds, stock) for name in names]
+    with bar, exclusive(table):
+        rows = dict(read_demonstrated(table))
+        with closing(results(survey_one, jobs, workers, fresh=True)) as surveyed:
+            for _, row in surveyed:
                 rows[row.env_id] = row
                 write_demonstrated(table, rows)
                 bar.update()
                 bar.set_postfix_str(f"{row.env_id} {row.successes}/{row.seeds}")
-        finally:
-            pool.shutdown(wait=False, cancel_futures=True)
     return rows
 
 
@@ -84,7 +79,8 @@ def survey_one(env_id: str, seeds: int, stock: bool) -> Demonstrated:
 
 
 def _tries(env_id: str, seeds: int, control: Control) -> list[Attempt]:
-    return [
-        attempt(env_id, _FIRST_SEED + number, images=False, control=control)
-        for number in range(seeds)
-    ]
+    tries = []
+    for number in range(seeds):
+        tries.append(attempt(env_id, _FIRST_SEED + number, images=False, control=control))
+        note_progress()
+    return tries

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from tqdm import tqdm
 
 from octo_bench.agents.inference import DEFAULT, Inference
-from octo_bench.evaluation.rollouts import EPISODES_PER_SHARE, require_possible
+from octo_bench.evaluation.rollouts import require_possible
 from octo_bench.evaluation.shares import Share, forget_agents, roll_shares
 from octo_bench.statistics.intervals import clopper_pearson
 
@@ -107,7 +107,7 @@ def attain(
         level if suite else 0,
         inference,
     )
-    shares = deque(everything.split(EPISODES_PER_SHARE))
+    shares = deque(everything.split(workers))
     successes = failures = errors = 0
     with (
         tqdm(total=episodes, desc=f"attain {declared.id}", disable=not progress) as bar,

@@ -8,10 +8,7 @@ two. After each step the state and the frames are hashed; all ways must agree wi
 from __future__ import annotations
 
 import hashlib
-import multiprocessing
-import signal
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import ExitStack, closing
 from dataclasses import asdict, dataclass, field
 from types import MappingProxyType
@@ -25,6 +22,8 @@ from octo_bench.agents.protocol import Agent
 from octo_bench.definitions import environment
 from octo_bench.evaluation.episodes import roll_out, use_one_thread
 from octo_bench.evaluation.records import VARYING_COLUMNS
+from octo_bench.processes.jobs import results
+from octo_bench.processes.worker import note_progress
 from octo_bench.simulation.environment import OctoBenchEnvironment
 from octo_bench.suites import find_level
 
@@ -160,7 +159,10 @@ def trace_episodes(
             stack.enter_context(closing(_Traced(env_id, seeded, perturbation)))
             for _ in range(slots)
         ]
-        records = list(roll_out(agent, environments, numbers, _STUDY_SEED))
+        records = []
+        for record in roll_out(agent, environments, numbers, _STUDY_SEED):
+            note_progress()
+            records.append(record)
         traces = {seed: trace for env in environments for seed, trace in env.traces.items()}
     for record in records:
         row = asdict(record)
@@ -239,13 +241,10 @@ def _traces(
     ordered = list(reversed(jobs)) if way.backwards else list(jobs)
     if way.processes == 0:
         return _trace_jobs(way, policy, ordered, perturbation)
-    context = multiprocessing.get_context("spawn")
-    # Ctrl-C ends the workers at once and without a word: the caller says what there is to say.
-    quiet = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_DFL)}
-    with ProcessPoolExecutor(way.processes, context, **quiet) as pool:
-        shares = [ordered[start :: way.processes] for start in range(way.processes)]
-        pending = [pool.submit(_trace_jobs, way, policy, share, perturbation) for share in shares]
-        return {key: trace for share in pending for key, trace in share.result().items()}
+    shares = [ordered[start :: way.processes] for start in range(way.processes)]
+    asked = [(way, policy, share, perturbation) for share in shares if share]
+    with closing(results(_trace_jobs, asked, way.processes)) as traced:
+        return {key: trace for _, traces in traced for key, trace in traces.items()}
 
 
 def _trace_jobs(

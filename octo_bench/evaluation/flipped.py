@@ -21,7 +21,8 @@ from octo_bench.evaluation.films import FilmedEnvironment
 from octo_bench.evaluation.matching import Pair
 from octo_bench.evaluation.records import EpisodeRecord
 from octo_bench.evaluation.regression import Place
-from octo_bench.evaluation.workers import Death, work
+from octo_bench.processes.executor import Death
+from octo_bench.processes.jobs import stream
 from octo_bench.simulation.world import CONTROL_FREQUENCY
 
 AT_ONCE = 4
@@ -85,7 +86,7 @@ def film_flips(
             jobs.append(_Job(some, (baseline, new), study_seed, out))
     films: list[Path] = []
     problems: list[str] = []
-    for job, news in work(_film, jobs, workers):
+    for job, news in stream(_film, jobs, workers):
         if isinstance(news, Death):
             problems.append(f"{', '.join(map(str, job.out.values()))}: not filmed, {news.reason}")
         else:

@@ -23,8 +23,8 @@ from octo_bench.errors import Mismatch
 from octo_bench.evaluation.matching import EpisodeSet, Pair, match
 from octo_bench.evaluation.provenance import Provenance, provenance_of
 from octo_bench.evaluation.records import EpisodeRecord
-from octo_bench.evaluation.rollouts import EPISODES_PER_SHARE, require_possible
-from octo_bench.evaluation.shares import Share, forget_agents, roll_shares
+from octo_bench.evaluation.rollouts import require_possible
+from octo_bench.evaluation.shares import EPISODES_PER_SHARE, Share, forget_agents, roll_shares
 from octo_bench.simulation import initial_states
 from octo_bench.statistics.intervals import Interval
 from octo_bench.statistics.sequential import (

@@ -20,8 +20,6 @@ from octo_bench.simulation.initial_states import find_bank
 from octo_bench.suites import find_level
 from octo_bench.support import require_supported
 
-EPISODES_PER_SHARE = 16
-
 
 def evaluate(
     policy: str,
@@ -67,7 +65,7 @@ def evaluate(
         inference=inference,
         labels=labels or Labels(),
     )
-    shares = deque(everything.split(EPISODES_PER_SHARE))
+    shares = deque(everything.split(workers))
     finishing = roll_shares(shares, min(workers, len(shares)), isolated=isolated)
     records: list[EpisodeRecord] = []
     bar = tqdm(total=episodes, desc=f"evaluate {declared.id}", disable=not progress)

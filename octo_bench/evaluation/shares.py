@@ -7,11 +7,13 @@ never a failed episode, costs the other episodes nothing, and does not change it
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
+from itertools import islice
 
 from octo_bench.agents.inference import DEFAULT, Inference
 from octo_bench.agents.loading import load_agent
@@ -25,11 +27,15 @@ from octo_bench.evaluation.episodes import (
     use_one_thread,
 )
 from octo_bench.evaluation.records import EpisodeRecord, Labels
-from octo_bench.evaluation.workers import Death, work
+from octo_bench.processes.executor import Death
+from octo_bench.processes.jobs import ATTEMPTS, stream
+from octo_bench.processes.worker import note_progress
 from octo_bench.simulation.environment import OctoBenchEnvironment
 from octo_bench.simulation.initial_states import environment_seed
 
-ATTEMPTS = 3
+EPISODES_PER_SHARE = 16
+"""At most: what a share leaves undone when its process dies is begun again."""
+
 _AGENTS = 4
 
 
@@ -56,10 +62,15 @@ class Share:
     labels: Labels = field(default_factory=Labels)
     attempts: int = 0
 
-    def split(self, episodes: int) -> list[Share]:
-        """Shares of at most so many episodes, in order."""
-        starts = range(0, len(self.numbers), episodes)
-        return [replace(self, numbers=self.numbers[start : start + episodes]) for start in starts]
+    def split(self, workers: int) -> list[Share]:
+        """Shares of `EPISODES_PER_SHARE` episodes or a few less, in order: as many for each of
+        `workers` processes, and as large but for one episode, so that all are at work to the end.
+        """
+        rounds = math.ceil(len(self.numbers) / (workers * EPISODES_PER_SHARE))
+        size, larger = divmod(len(self.numbers), workers * rounds)
+        sizes = [size + 1] * larger + [size] * (workers * rounds - larger)
+        numbers = iter(self.numbers)
+        return [replace(self, numbers=tuple(islice(numbers, each))) for each in sizes if each]
 
     def named(self, record: EpisodeRecord, attempts: int) -> EpisodeRecord:
         """The record, saying whose it is and how often it was begun."""
@@ -97,10 +108,13 @@ def roll_shares(
     """
     if workers == 1 and not isolated:
         while shares:
-            yield from filter(None, roll_share(shares.popleft()))
+            for finished in roll_share(shares.popleft()):
+                note_progress()
+                if finished:
+                    yield finished
         return
     done: set[tuple[Share, int]] = set()
-    with closing(work(roll_share, shares, workers)) as everything:
+    with closing(stream(roll_share, shares, workers)) as everything:
         for share, news in everything:
             asked = replace(share, numbers=(), attempts=0)
             if not isinstance(news, Death):

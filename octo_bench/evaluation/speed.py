@@ -9,13 +9,10 @@ floor.
 from __future__ import annotations
 
 import importlib.metadata
-import multiprocessing
 import os
 import platform
-import signal
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from contextlib import closing
 from dataclasses import asdict, dataclass
 from functools import cache
@@ -31,6 +28,7 @@ from octo_bench.evaluation.stopwatch import Stopwatch
 from octo_bench.experts.demonstrators import demonstrate
 from octo_bench.files import write_json
 from octo_bench.machine import processor
+from octo_bench.processes.executor import Executor
 from octo_bench.simulation.environment import IMAGE_SIZE, OctoBenchEnvironment
 from octo_bench.simulation.stock import StockSimulation
 from octo_bench.simulation.world import CONTROL_FREQUENCY
@@ -142,18 +140,15 @@ def write_speed(speeds: Sequence[SimulationSpeed], out: Path) -> None:
 
 def _measure(declared: Environment, steps: int, repeats: int, bar: tqdm) -> SimulationSpeed:
     bar.set_postfix_str(declared.id)
-    context = multiprocessing.get_context("spawn")
-    # Ctrl-C ends the process at once and without a word: the caller says what there is to say.
-    quiet = {"initializer": signal.signal, "initargs": (signal.SIGINT, signal.SIG_DFL)}
     fast = OctoBenchEnvironment(declared.id)
-    with closing(fast), ProcessPoolExecutor(1, context, **quiet) as stock:
+    with closing(fast), Executor(1) as stock:
         actions = _demonstrator_actions(fast, steps)
         watch = Stopwatch()
         watch.watch(fast.world, "step", "world")
         watch.watch(fast._renderer, "frames", "rendering")
         turns: list[tuple[Times, Times, Times]] = []
         for _ in range(repeats):
-            of_stock = stock.submit(_stock_turn, declared.id, actions).result()
+            of_stock = stock.call(_stock_turn, declared.id, actions)
             fast.reset(seed=_SEED)
             of_fast = _per_step(watch, fast.step, actions)
             floor = _floor(fast, actions)
@@ -164,8 +159,7 @@ def _measure(declared: Environment, steps: int, repeats: int, bar: tqdm) -> Simu
             bar.update()
         of_stock, of_fast, floor = (_medians(side) for side in zip(*turns, strict=True))
         rollout_actions, fast_seconds, fast_success = _demonstrate(fast)
-        rollout = stock.submit(_stock_rollout, declared.id, rollout_actions)
-        stock_seconds, stock_success = rollout.result()
+        stock_seconds, stock_success = stock.call(_stock_rollout, declared.id, rollout_actions)
         bar.update()
     return SimulationSpeed(
         env_id=declared.id,
