@@ -4,10 +4,12 @@ import logging
 
 from octo_bench.simulation.graphics import choose_backend
 from octo_bench.simulation.registration import register
+from octo_bench.simulation.triton_import import shield_triton
 
 __version__ = "0.1.0"
 
 choose_backend()
+shield_triton()
 register()
 # A filter, which stays when robosuite sets its logger up: it warns of what is not used here.
 logging.getLogger("robosuite_logs").addFilter(lambda record: record.levelno >= logging.ERROR)

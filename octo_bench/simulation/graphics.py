@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import os
-from functools import cache
-from importlib.util import find_spec
-from pathlib import Path
 
 from octo_bench.errors import MissingDependency
 
@@ -23,6 +20,9 @@ def choose_backend() -> None:
             os.environ["MUJOCO_GL"] = "egl"
         elif any(_load(f"libOSMesa.so{version}") for version in (".8", ".6", "")):
             os.environ["MUJOCO_GL"] = "osmesa"
+    if os.environ.get("MUJOCO_GL") in ("egl", "osmesa"):
+        # MuJoCo sets this when it draws, which is too late where PyOpenGL was imported before.
+        os.environ.setdefault("PYOPENGL_PLATFORM", os.environ["MUJOCO_GL"])
 
 
 def require_backend() -> None:
@@ -36,22 +36,6 @@ def require_backend() -> None:
             "rendering needs EGL or OSMesa and neither loads; install the system package libegl1 "
             "(with libgl1-mesa-dri) or libosmesa6"
         )
-    _load_triton()
-
-
-@cache
-def _load_triton() -> None:
-    """Load Triton's library, if it is installed, before the renderer's.
-
-    Both contain LLVM, and Mesa makes its symbols global: a Triton that is loaded after a frame was
-    drawn finds Mesa's and crashes. Nearly all that is built on torch imports it (torchvision,
-    transformers, peft, the optimisers), so whoever draws first and loads a network later would
-    meet that. This order does no harm, and takes less than a tenth of a second.
-    """
-    triton = find_spec("triton")
-    for folder in (triton and triton.submodule_search_locations) or ():
-        for library in Path(folder, "_C").glob("libtriton*.so"):
-            _load(str(library))
 
 
 def _load(name: str) -> ctypes.CDLL | None:

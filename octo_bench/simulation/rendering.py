@@ -11,9 +11,9 @@ multisampling, and makes cylinders and textures coarser; `quality="stock"` is ro
 from __future__ import annotations
 
 import copy
+import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from typing import Literal
 
 import mujoco
@@ -23,6 +23,7 @@ from octo_bench.errors import MissingDependency
 from octo_bench.simulation.cameras import CameraPose
 from octo_bench.simulation.graphics import require_backend
 from octo_bench.simulation.meshes import simplify_meshes
+from octo_bench.simulation.opengl import abandon, drawing
 
 Quality = Literal["fast", "stock"]
 
@@ -103,13 +104,13 @@ class Renderer:
             simplify_meshes(self._model)
             for name, value in _FAST_QUALITY.items():
                 setattr(self._model.vis.quality, name, value)
-        _opengl().make_current()
-        self._context = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_50)
+        self._fast = fast
+        with drawing() as opengl:
+            self._create_context(opengl)
         self._scene = mujoco.MjvScene(self._model, maxgeom=_MAX_GEOMS)
         # Views of the scene, kept: making them anew takes time.
         self._eyes, self._slots = list(self._scene.camera), self._scene.geoms
         if fast:
-            _use_one_mipmap(self._context)
             for flag in _COSTLY:
                 self._scene.flags[flag] = 0
         self._options = mujoco.MjvOption()
@@ -147,14 +148,25 @@ class Renderer:
         )
         for prop in self._props:
             self._add(prop)
-        _opengl().make_current()
-        mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
-        return [self._draw(camera) for camera in cameras]
+        with drawing() as opengl:
+            if opengl is not self._opengl:
+                abandon(self._context)
+                self._free.detach()
+                self._create_context(opengl)
+            mujoco.mjr_setBuffer(mujoco.mjtFramebuffer.mjFB_OFFSCREEN, self._context)
+            return [self._draw(camera) for camera in cameras]
 
     def close(self) -> None:
         """Free what the graphics library holds."""
-        _opengl().make_current()
-        self._context.free()
+        self._free()
+
+    def _create_context(self, opengl: mujoco.GLContext) -> None:
+        self._opengl = opengl
+        self._context = mujoco.MjrContext(self._model, mujoco.mjtFontScale.mjFONTSCALE_50)
+        if self._fast:
+            _use_one_mipmap(self._context)
+        self._free = weakref.finalize(self, _free, self._context, opengl)
+        self._free.atexit = False
 
     def _add(self, prop: Prop) -> None:
         mujoco.mjv_initGeom(
@@ -186,11 +198,19 @@ def renderer_name() -> str:
         require_backend()
     except MissingDependency:
         return "none"
-    _opengl().make_current()
-    from OpenGL import GL  # after MuJoCo has chosen how OpenGL is reached
+    with drawing():
+        from OpenGL import GL  # after MuJoCo has chosen how OpenGL is reached
 
-    names = [GL.glGetString(name) for name in (GL.GL_RENDERER, GL.GL_VERSION)]
+        names = [GL.glGetString(name) for name in (GL.GL_RENDERER, GL.GL_VERSION)]
     return ", ".join(name.decode() for name in names if name) or "none"
+
+
+def _free(context: mujoco.MjrContext, made_in: mujoco.GLContext) -> None:
+    with drawing() as opengl:
+        if opengl is made_in:
+            context.free()
+        else:
+            abandon(context)
 
 
 def _use_one_mipmap(context: mujoco.MjrContext) -> None:
@@ -203,9 +223,3 @@ def _use_one_mipmap(context: mujoco.MjrContext) -> None:
             target = GL.GL_TEXTURE_2D if flat else GL.GL_TEXTURE_CUBE_MAP
             GL.glBindTexture(target, int(texture))
             GL.glTexParameteri(target, GL.GL_TEXTURE_MIN_FILTER, GL.GL_LINEAR_MIPMAP_NEAREST)
-
-
-@cache
-def _opengl() -> mujoco.GLContext:
-    """The process's one OpenGL context; every renderer draws into a buffer of its own in it."""
-    return mujoco.GLContext(64, 64)
