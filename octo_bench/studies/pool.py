@@ -25,8 +25,8 @@ from types import FrameType
 from typing import Any
 
 from octo_bench.errors import OctoBenchError
-from octo_bench.processes.interrupts import without_interrupts
 from octo_bench.files import explain_full_disk, write_json
+from octo_bench.processes.interrupts import without_interrupts
 
 _ONE_THREAD = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS")
 _SECONDS_TO_STOP = 5.0
