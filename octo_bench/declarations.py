@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
-import tomllib
 import types
 import typing
 from collections.abc import Mapping
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from octo_bench.errors import BadFile
+from octo_bench.reading import read_toml
 
 T = TypeVar("T")
 
@@ -34,12 +34,7 @@ def read_declaration(path: Path, declared: type[T], error: type[BadFile], **give
 
 def read_table(path: Path, error: type[BadFile]) -> dict[str, Any]:
     """Read a TOML file, its keys unchecked."""
-    try:
-        return tomllib.loads(Path(path).read_text(encoding="utf-8"))
-    except FileNotFoundError as missing:
-        raise error(path, "no such file", "check the path") from missing
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as broken:
-        raise error(path, f"cannot be read as TOML ({broken})", "mend its syntax") from broken
+    return read_toml(Path(path), error, "mend its syntax")
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:

@@ -9,21 +9,25 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal, TypeVar
 
-from octo_bench.declarations import read_declaration
+from octo_bench.declarations import read_declaration, read_table
 from octo_bench.errors import BadDefinition, OutdatedEnvironment, UnknownName
 from octo_bench.paths import definitions_root
+from octo_bench.reading import is_folder
 
 Vector = tuple[float, float, float]
 VERSION = 1
 """Version of all environments. In version 0, an episode ended at the first success."""
 ACTION_SIZE_PER_ARM = 7
 PROPRIO_SIZE_PER_ARM = 11
+LONGEST_HORIZON = 20_000
+T = TypeVar("T")
 Stage = Literal[
     "reach", "grasp", "lift", "align", "turn", "wipe", "grasp_both", "hand_over", "success"
 ]
@@ -182,13 +186,10 @@ def environments() -> tuple[Environment, ...]:
     Raises:
         BadDefinition: when a file of `envs/` cannot be read.
     """
-    tasks = _read_all("tasks", Task)
-    embodiments = _read_all("embodiments", Embodiment)
-    return tuple(
-        Environment(task, embodiment)
-        for task in tasks
-        for embodiment in embodiments
-        if len(embodiment.arms) == task.arms
+    roots()
+    return _pairs(
+        [_read(path, Task) for path in _files("tasks")],
+        [_read(path, Embodiment) for path in _files("embodiments")],
     )
 
 
@@ -228,11 +229,17 @@ def recorded_id(env_id: str) -> str:
 
 def _recorded(env_id: str) -> tuple[Environment, int]:
     """The declared environment that an id of any version so far names, and that version."""
-    by_id = {declared.id: declared for declared in environments()}
     full = env_id if "/" in env_id else f"octo_bench/{env_id}"
     named = re.fullmatch(r"(.+)-v(\d{1,4})", full)
     newest = f"{named[1] if named else full}-v{VERSION}"
     version = int(named[2]) if named else VERSION
+    try:
+        by_id = {declared.id: declared for declared in environments()}
+    except BadDefinition:
+        # A file that is wrong is a reason to refuse what it declares, and nothing else.
+        by_id = {declared.id: declared for declared in _readable(os.environ.get(VARIABLE, ""))}
+        if newest not in by_id:
+            raise
     if newest not in by_id or version > VERSION:
         raise UnknownName("environment", full if named else newest, by_id)
     return by_id[newest], version
@@ -254,25 +261,105 @@ def _id(task: str, embodiment: str, version: int = VERSION) -> str:
 
 
 def roots() -> list[Path]:
-    """The folders of declarations: the shipped one, then those of `OCTO_BENCH_ENVS`."""
-    own = os.environ.get("OCTO_BENCH_ENVS", "")
-    return [definitions_root(), *(Path(folder) for folder in own.split(os.pathsep) if folder)]
+    """The folders of declarations: the shipped one, then those of `OCTO_BENCH_ENVS`.
+
+    Raises:
+        BadDefinition: when one of them is not there, or has none of what is declared.
+    """
+    own = _own_folders()
+    for folder in own:
+        if not is_folder(folder):
+            fix = f"correct {VARIABLE}, which lists folders separated by '{os.pathsep}'"
+            raise BadDefinition(folder, "no such folder", fix)
+        if not any(is_folder(folder / kind) for kind in _KINDS):
+            problem = f"has none of the folders {', '.join(_KINDS)}"
+            raise BadDefinition(folder, problem, f"correct {VARIABLE}")
+    return [definitions_root(), *own]
+
+
+def file_of(kind: Literal["tasks", "embodiments", "suites"], name: str) -> Path:
+    """The file that declares something: that of the last folder which has it."""
+    return [definitions_root() / kind / f"{name}.toml", *_files(kind, name)][-1]
+
+
+VARIABLE = "OCTO_BENCH_ENVS"
+_KINDS = ("embodiments", "tasks", "suites", "initial_states")
+
+
+def _own_folders() -> list[Path]:
+    own = os.environ.get(VARIABLE, "")
+    return [Path(folder) for folder in own.split(os.pathsep) if folder]
 
 
 def _number_of_arms(path: Path) -> int:
     """How many arms a task takes or an embodiment has; 1 where the file does not say."""
     try:
-        arms = tomllib.loads(path.read_text(encoding="utf-8")).get("arms", 1)
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError):
+        arms = read_table(path, BadDefinition).get("arms", 1)
+    except BadDefinition:
         return 1  # reading it in earnest says what is wrong
-    return len(arms) if isinstance(arms, list) else int(arms)
+    if isinstance(arms, list):
+        return len(arms)
+    return arms if isinstance(arms, int) else 1
 
 
-def _files(kind: str) -> list[Path]:
-    return [path for root in roots() for path in sorted((root / kind).glob("*.toml"))]
-
-
-def _read_all(kind: str, declared: type) -> list:
+def _files(kind: str, name: str = "*") -> list[Path]:
+    """The files of a kind, the shipped ones first; folders that are not there have none."""
+    folders = (definitions_root(), *_own_folders())
     return [
-        read_declaration(path, declared, BadDefinition, name=path.stem) for path in _files(kind)
+        path
+        for root in folders
+        if is_folder(root / kind)
+        for path in sorted((root / kind).glob(f"{name}.toml"))
     ]
+
+
+def _pairs(tasks: Iterable[Task], embodiments: Sequence[Embodiment]) -> tuple[Environment, ...]:
+    return tuple(
+        Environment(task, embodiment)
+        for task in tasks
+        for embodiment in embodiments
+        if len(embodiment.arms) == task.arms
+    )
+
+
+@cache
+def _readable(_own: str) -> tuple[Environment, ...]:
+    """The environments of the files that can be read, with the folders `_own` beside ours."""
+    roots()
+    found: dict[str, list[Any]] = {"tasks": [], "embodiments": []}
+    for kind, declared in (("tasks", Task), ("embodiments", Embodiment)):
+        for path in _files(kind):
+            with suppress(BadDefinition):
+                found[kind].append(_read(path, declared))
+    return _pairs(found["tasks"], found["embodiments"])
+
+
+def _read(path: Path, declared: type[T]) -> T:
+    read = read_declaration(path, declared, BadDefinition, name=path.stem)
+    for problem in _problems(read):
+        raise BadDefinition(path, problem, "correct it")
+    return read
+
+
+def _problems(read: Any) -> Iterator[str]:
+    """What types alone do not say."""
+    if isinstance(read, Task):
+        if not 1 <= read.horizon <= LONGEST_HORIZON:
+            yield f"'horizon' must lie between 1 and {LONGEST_HORIZON} control steps"
+        if read.arms not in (1, 2):
+            yield "'arms' must be 1 or 2"
+        for name in ("primary_camera", "wrist_camera"):
+            if not 0 < getattr(read, name).fovy < 180:
+                yield f"'{name}.fovy' must lie between 0 and 180 degrees"
+        noise = read.disturbance
+        if not (0 <= noise.translation <= 2 and 0 <= noise.rotation <= 2):
+            yield "'disturbance' must lie between 0 and 2, in units of the action"
+        if not read.stages or read.stages[-1] != "success":
+            yield "'stages' must end with \"success\""
+    if isinstance(read, Embodiment):
+        if len(read.arms) not in (1, 2):
+            yield "'arms' must be 1 or 2 tables"
+        if not 1 <= len(read.robots) <= len(read.arms):
+            yield "'robots' must name a robot for each arm, or one for both"
+        if not 0 <= read.base_actions <= 5:
+            yield "'base_actions' must lie between 0 and 5"

@@ -29,7 +29,8 @@ class UnknownName(OctoBenchError):
         by_lower = {candidate.lower(): candidate for candidate in known}
         nearest = [by_lower[match] for match in difflib.get_close_matches(name.lower(), by_lower)]
         hint = f"did you mean {' or '.join(nearest)}?" if nearest else f"known: {', '.join(known)}"
-        return f"unknown {kind} '{name}'; {hint}"
+        shown = name if len(name) <= 200 else f"{name[:100]}..."
+        return f"unknown {kind} '{shown}'; {hint}"
 
 
 class OutdatedEnvironment(OctoBenchError):

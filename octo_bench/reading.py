@@ -121,7 +121,7 @@ def read_toml(
     except RecursionError as deep:
         raise error(path, "is nested too deeply", fix) from deep
     except ValueError as broken:  # of syntax, too
-        raise error(path, f"is not valid TOML ({broken})", fix) from broken
+        raise error(path, f"cannot be read as TOML ({broken})", fix) from broken
 
 
 def is_file(path: Path) -> bool:

@@ -9,12 +9,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 from octo_bench.declarations import read_declaration
 from octo_bench.definitions import roots
 from octo_bench.errors import BadDefinition, UnknownLevel, UnknownName
 
 FOLDER = "suites"
+MOST_LEVELS = 100
+MOST_THINGS = 100
 
 
 @dataclass(frozen=True)
@@ -97,7 +100,23 @@ def suites() -> tuple[Suite, ...]:
         BadDefinition: when a file cannot be read.
     """
     paths = [path for root in roots() for path in sorted((root / FOLDER).glob("*.toml"))]
-    return tuple(read_declaration(path, Suite, BadDefinition, name=path.stem) for path in paths)
+    return tuple(_read(path) for path in paths)
+
+
+def _read(path: Path) -> Suite:
+    suite = read_declaration(path, Suite, BadDefinition, name=path.stem)
+    if not 1 <= len(suite.levels) <= MOST_LEVELS:
+        problem = f"has {len(suite.levels)} levels; 1 to {MOST_LEVELS} are read"
+        raise BadDefinition(path, problem, "correct 'levels'")
+    for number, level in enumerate(suite.levels, 1):
+        clutter, wording = level.clutter, level.instruction
+        if clutter is not None and not 0 <= clutter.count <= MOST_THINGS:
+            problem = f"'levels[{number - 1}].clutter.count' must lie between 0 and {MOST_THINGS}"
+            raise BadDefinition(path, problem, "correct it")
+        if wording is not None and not wording.phrases:
+            problem = f"'levels[{number - 1}].instruction.phrases' must not be empty"
+            raise BadDefinition(path, problem, "add a phrase")
+    return suite
 
 
 def find_level(suite: str, level: int) -> Level:

@@ -79,7 +79,7 @@ def test_a_file_that_is_cut_off_is_named(
 def test_a_folder_in_place_of_a_file_is_named(source: Path, capsys: Any) -> None:
     (source / CONFIG).unlink()
     (source / CONFIG).mkdir()
-    assert f"{source / CONFIG}: cannot be read" in mistake(capsys, source)
+    assert f"{source / CONFIG}: is a folder" in mistake(capsys, source)
 
 
 class Bomb:

@@ -358,7 +358,7 @@ def test_recipe_is_read(tmp_path: Path) -> None:
     [
         ("width = 64", "widht = 64", r"unknown key 'model\.widht'.*did you mean 'width'"),
         ("steps = 10", "batch_size = 2", r"the key 'optimisation\.steps' is missing"),
-        ("steps = 10", "steps = 0", "'steps' must be at least 1"),
+        ("steps = 10", "steps = 0", "'steps' must lie between 1 and"),
         ("demos = 60", 'demos = "all"', r"'data\[0\]\.demos' must be int"),
         ("execute = 4", "execute = 9", "'execute' must lie between 1"),
         ("width = 64", "window = 9", "takes 38 tokens"),

@@ -19,6 +19,7 @@ import msgpack
 import numpy as np
 
 from octo_bench.errors import BadCheckpoint
+from octo_bench.reading import require_regular
 
 ARRAY, COMPLEX, SCALAR = 1, 2, 3
 CHUNKED = "__msgpack_chunked_array__"
@@ -50,6 +51,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _unpacked(path: Path) -> Mapping[str, Any]:
+    require_regular(path, BadCheckpoint, MEND, missing=MEND)
     try:
         # Mapped into memory, since reading it whole would hold everything twice.
         with (
@@ -63,11 +65,9 @@ def _unpacked(path: Path) -> Mapping[str, Any]:
                 max_map_len=_MOST_KEYS,
                 max_str_len=_LONGEST_KEY,
             )
-    except FileNotFoundError as error:
-        raise BadCheckpoint(path, "no such file", MEND) from error
     except OSError as error:
         raise BadCheckpoint(path, f"cannot be read ({error.strerror})", MEND) from error
-    except (ValueError, TypeError, msgpack.UnpackException) as error:
+    except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
         problem = f"is not arrays in msgpack, or is cut off ({error or type(error).__name__})"
         raise BadCheckpoint(path, problem, MEND) from error
     if not isinstance(tree, Mapping):

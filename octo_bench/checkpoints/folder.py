@@ -8,7 +8,8 @@ instruction's tokenizer, where a policy brings them along.
 from __future__ import annotations
 
 import dataclasses
-import json
+import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,6 +22,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
 from torch import Tensor, nn
 
+from octo_bench.checkpoints.sizes import require_network, require_sizes
 from octo_bench.checkpoints.text import TOKENIZER
 from octo_bench.declarations import from_table
 from octo_bench.demonstrations.normalisation import (
@@ -34,6 +36,7 @@ from octo_bench.models.octo import Octo, OctoConfig
 from octo_bench.models.octo_1_5.config import Octo15Config
 from octo_bench.models.octo_1_5.network import Octo15
 from octo_bench.paths import policies_root
+from octo_bench.reading import is_file, is_folder, read_json, require_regular
 
 FORMAT = 1
 CONFIG, WEIGHTS, STATISTICS, CARD = (
@@ -82,20 +85,31 @@ class Policy:
 def find_policy(policy: str | Path) -> Path:
     """The folder of a policy: a name under `policies/`, a folder, or a Hugging Face Hub id.
 
+    A bare name is that of a shipped policy, whatever the working directory has: a folder there is
+    written with a path, as in `./octo-tiny`.
+
     Raises:
         UnknownName: if it is none of them.
+        BadCheckpoint: for an empty name.
     """
-    shipped = policies_root() / policy
-    for folder in (Path(policy), shipped):
-        if folder.is_dir():
-            return folder
+    text = str(policy)
+    if isinstance(policy, str) and not text.strip():
+        raise BadCheckpoint("''", "no policy is named", "see `octo-bench policies` for names")
+    if isinstance(policy, Path) or os.sep in text or text in (os.curdir, os.pardir):
+        if is_folder(Path(policy)):
+            return Path(policy)
+    elif is_file(policies_root() / text / CONFIG):
+        return policies_root() / text
+    elif is_folder(Path(text)):
+        fix = f"write ./{text} for the folder in the working directory"
+        raise BadCheckpoint(text, "is the name of no shipped policy", fix)
     names = sorted(p.name for p in policies_root().glob("*") if (p / CONFIG).is_file())
-    unknown = UnknownName("policy", str(policy), [*names, "random", "expert"])
-    if str(policy).count("/") != 1:
+    unknown = UnknownName("policy", text, [*names, "random", "expert"])
+    if not re.fullmatch(r"[\w-][\w.-]{0,95}/[\w.-]{1,96}", text):
         raise unknown
     try:
         files = [CONFIG, WEIGHTS, STATISTICS, CARD, f"{TOKENIZER}/*"]
-        return Path(snapshot_download(str(policy), allow_patterns=files))
+        return Path(snapshot_download(text, allow_patterns=files))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise unknown from error
 
@@ -107,12 +121,11 @@ def read_config(folder: Path) -> PolicyConfig:
         BadCheckpoint: naming the key that is wrong.
     """
     path = folder / CONFIG
+    table = read_json(path, BadCheckpoint, MEND, missing="name a policy folder")
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
         config = _parse_config(table, path)
-    except FileNotFoundError as error:
-        raise BadCheckpoint(path, "no such file", "name a policy folder") from error
-    except (ValueError, ArithmeticError) as error:
+        require_sizes(config)
+    except (ValueError, TypeError, ArithmeticError) as error:
         raise BadCheckpoint(path, f"is not valid ({error})", MEND) from error
     if not 1 <= config.execute <= config.model.chunk:
         problem = f"'execute' = {config.execute} is not between 1 and the chunk's length"
@@ -162,9 +175,10 @@ def read_policy(folder: Path) -> Policy:
         problem = f"'proprio' has {entries} entries, the model reads more"
         raise BadCheckpoint(folder / STATISTICS, problem, MEND)
     try:
-        model = build_model(config.model)
-    except (ValueError, LookupError, TypeError, RuntimeError, ArithmeticError) as error:
-        raise BadCheckpoint(folder / CONFIG, f"describes no network ({error})", MEND) from error
+        require_network(config.model, lambda: build_model(config.model))
+    except ValueError as error:
+        raise BadCheckpoint(folder / CONFIG, str(error), MEND) from error
+    model = build_model(config.model)
     load_weights(model, folder / WEIGHTS)
     return Policy(folder, config, statistics, model.eval())
 
@@ -257,6 +271,7 @@ def load_weights(model: nn.Module, path: Path) -> None:
         BadCheckpoint: naming the tensor that is missing, misshapen or unknown.
     """
     expected = stored_tensors(model)
+    require_regular(path, BadCheckpoint, MEND, missing=MEND)
     try:
         with safe_open(path, framework="pt") as handle:
             present = set(handle.keys())
@@ -273,10 +288,15 @@ def load_weights(model: nn.Module, path: Path) -> None:
                 raise BadCheckpoint(path, problem, MEND)
             with torch.no_grad():
                 for name, tensor in expected.items():
-                    tensor.copy_(handle.get_tensor(name))
-    except FileNotFoundError as error:
-        raise BadCheckpoint(path, "no such file", MEND) from error
-    except SafetensorError as error:
+                    stored = handle.get_tensor(name)
+                    if stored.is_floating_point() != tensor.is_floating_point():
+                        problem = f"tensor '{name}' holds {stored.dtype}, not {tensor.dtype}"
+                        raise BadCheckpoint(path, problem, MEND)
+                    if not torch.isfinite(stored).all():
+                        problem = f"tensor '{name}' holds what is not a finite number"
+                        raise BadCheckpoint(path, problem, MEND)
+                    tensor.copy_(stored)
+    except (SafetensorError, OSError) as error:
         problem = f"is not a safetensors file ({error})"
         raise BadCheckpoint(path, problem, "convert the weights to safetensors") from error
 

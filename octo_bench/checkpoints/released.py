@@ -31,6 +31,7 @@ from octo_bench.checkpoints.released_config import network_config
 from octo_bench.demonstrations.normalisation import Affine, Kind
 from octo_bench.errors import BadCheckpoint
 from octo_bench.models.octo_1_5.config import Octo15Config
+from octo_bench.reading import read_text
 
 CONFIG, BATCH, STATISTICS = "config.json", "example_batch.msgpack", "dataset_statistics.json"
 FINETUNE = "finetune_config.json"
@@ -131,11 +132,7 @@ def read_released(folder: Path, step: int | None = None) -> Released:
 
 def _read_table(path: Path) -> dict[str, Any]:
     try:
-        table = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise BadCheckpoint(path, "no such file", _MEND) from error
-    except OSError as error:
-        raise BadCheckpoint(path, f"cannot be read ({error.strerror})", _MEND) from error
+        table = json.loads(read_text(path, BadCheckpoint, _MEND, missing=_MEND))
     except (ValueError, RecursionError) as error:
         raise BadCheckpoint(path, f"is not valid JSON ({error})", _MEND) from error
     if not isinstance(table, dict):

@@ -16,6 +16,7 @@ from tokenizers import Tokenizer
 from torch import Tensor
 
 from octo_bench.errors import BadCheckpoint
+from octo_bench.reading import is_file, read_bytes
 
 TOKENIZER = "tokenizer"
 FILE = "tokenizer.json"
@@ -34,7 +35,7 @@ def find_tokenizer(folder: Path, name: str) -> Path:
     """
     own = folder / TOKENIZER / FILE
     for file in (own, Path(name) / FILE):
-        if file.is_file():
+        if is_file(file):
             return file
     mend = f"put the {FILE} of '{name}' there"
     try:
@@ -57,8 +58,9 @@ class TextTokenizer:
         Raises:
             BadCheckpoint: when the file is no tokenizer.
         """
+        content = read_bytes(file, BadCheckpoint, "fetch it again")
         try:
-            self._tokenizer = Tokenizer.from_file(str(file))
+            self._tokenizer = Tokenizer.from_buffer(content)
         except Exception as error:  # the library raises nothing more particular
             raise BadCheckpoint(file, f"is no tokenizer ({error})", "fetch it again") from error
         pad = self._tokenizer.token_to_id(PAD)

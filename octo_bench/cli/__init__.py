@@ -12,7 +12,24 @@ import typer
 from octo_bench.cli import comparison, environments, evaluation, policies, studies
 from octo_bench.cli.exits import BROKEN, INTERRUPTED, TERMINATED
 from octo_bench.errors import OctoBenchError
+from octo_bench.files import is_disk_full
 from octo_bench.processes.interrupts import interruptible
+
+_OF_A_PATH = (
+    errno.EACCES,
+    errno.EPERM,
+    errno.EROFS,
+    errno.ENAMETOOLONG,
+    errno.ELOOP,
+    errno.ENOENT,
+    errno.ENOTDIR,
+    errno.EISDIR,
+    errno.EEXIST,
+    errno.ENOTEMPTY,
+    errno.ENXIO,
+    errno.ENODEV,
+)
+"""Errors of the system that are about the path that was given."""
 
 app = typer.Typer(
     help="How well does an Octo policy do on a robot it has not seen, with 0 to 200 "
@@ -73,14 +90,27 @@ def run(arguments: Sequence[str]) -> int:
             return BROKEN
         raise
     except Exception as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
-            return _fail(f"{error.filename or 'writing'}: no space left; free some disk space", 2)
+        if problem := _of_the_system(error):
+            return _fail(problem, 2)
         traceback.print_exc()
         return BROKEN
     if code == INTERRUPTED:
         print("interrupted", file=sys.stderr)
         return TERMINATED if interrupts.terminated else INTERRUPTED
     return code or 0
+
+
+def _of_the_system(error: Exception) -> str:
+    """What the system refused, such as a path that cannot be opened; "" for any other error."""
+    if is_disk_full(error):
+        return f"{getattr(error, 'filename', None) or 'writing'}: no space left; free some of it"
+    if isinstance(error, MemoryError):
+        return "not enough memory; free some, or work in fewer processes"
+    if isinstance(error, OSError) and error.filename is not None and error.errno in _OF_A_PATH:
+        name = str(error.filename)
+        shown = name if len(name) <= 1000 else f"...{name[-100:]}"
+        return f"{shown}: {str(error.strerror).lower()}; check the path and its permissions"
+    return ""
 
 
 def _fail(message: str, exit_code: int) -> int:

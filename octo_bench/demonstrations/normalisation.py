@@ -10,16 +10,16 @@ of statistics.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import numpy as np
 
 from octo_bench.errors import BadCheckpoint
 from octo_bench.files import write_json
+from octo_bench.reading import read_json
 
 Kind = Literal["bounds", "mean_std"]
 POOLED = "default"
@@ -158,22 +158,20 @@ def read_statistics(path: Path, action_size: int, *, allow_shorter: bool = False
             raise BadCheckpoint(path, f"'{name}.limit' = {limit} is not a positive number", mend)
         fits = offset.ndim == 1 and offset.shape == scale.shape
         fits = fits and (sizes is None or len(offset) in sizes)
-        if not (fits and np.isfinite(offset).all() and (scale > 0).all()):
+        if not (fits and np.isfinite([offset, scale]).all() and (scale > 0).all()):
             wanted = f"{'up to ' if allow_shorter else ''}{action_size}" if sizes else "as many"
             problem = f"'{name}' must hold {wanted} offsets and positive scales"
             raise BadCheckpoint(path, problem, mend)
         return Affine(offset, scale, limit)
 
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError as error:
-        raise BadCheckpoint(path, "no such file", mend) from error
-    except ValueError as error:
-        raise BadCheckpoint(path, f"not valid JSON ({error})", mend) from error
+    values = read_json(path, BadCheckpoint, mend, missing=mend)
     if not isinstance(values, dict) or not isinstance(values.get("actions"), dict):
         raise BadCheckpoint(path, "has no table 'actions'", mend)
     if POOLED not in values["actions"]:
         raise BadCheckpoint(path, f"'actions' has no entry '{POOLED}'", mend)
+    if values.get("kind", "bounds") not in get_args(Kind):
+        problem = f"'kind' is {values['kind']!r}"
+        raise BadCheckpoint(path, problem, f"use one of {', '.join(get_args(Kind))}")
     sizes = range(1 if allow_shorter else action_size, action_size + 1)
     return Statistics(
         kind=values.get("kind", "bounds"),

@@ -6,10 +6,10 @@ from collections.abc import Callable
 
 import numpy as np
 
+from octo_bench.definitions import file_of
 from octo_bench.errors import BadDefinition
 from octo_bench.experts import bins, cubes, doors, nuts, two_arms, wiping
 from octo_bench.experts.motions import Motion
-from octo_bench.paths import definitions_root
 from octo_bench.simulation.world import World
 
 _DEMONSTRATORS: dict[str, Callable[[World], Motion]] = {
@@ -34,7 +34,7 @@ def demonstrate(world: World) -> Motion:
     """
     task = world.declared.task
     if task.demonstrator not in _DEMONSTRATORS:
-        path = definitions_root() / "tasks" / f"{task.name}.toml"
+        path = file_of("tasks", task.name)
         known = ", ".join(sorted(_DEMONSTRATORS))
         raise BadDefinition(path, f"no demonstrator '{task.demonstrator}'", f"use one of {known}")
     base = np.zeros(world.declared.embodiment.base_actions)

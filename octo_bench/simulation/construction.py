@@ -6,9 +6,8 @@ import importlib
 import logging
 from typing import Any
 
-from octo_bench.definitions import Environment
+from octo_bench.definitions import Environment, file_of
 from octo_bench.errors import BadDefinition, MissingDependency
-from octo_bench.paths import definitions_root
 
 CONTROL_FREQUENCY = 20
 _CONSTRUCTION_SEED = 20_251_101
@@ -43,7 +42,7 @@ def construct(declared: Environment, **options: Any) -> Any:
         ),
     ):
         if wanted not in known:
-            path = definitions_root() / kind / f"{name}.toml"
+            path = file_of(kind, name)
             raise BadDefinition(
                 path, f"robosuite has no '{wanted}'", f"use one of {', '.join(sorted(known))}"
             )
@@ -104,7 +103,7 @@ def _import_robots(package: str, embodiment: str) -> None:
     except ModuleNotFoundError as missing:
         if missing.name != package:
             raise
-        path = definitions_root() / "embodiments" / f"{embodiment}.toml"
+        path = file_of("embodiments", embodiment)
         raise MissingDependency(
             f"{path}: the robot is in the package '{package}', which is not installed; "
             "run: pip install 'octo-bench[arms]'"

@@ -8,6 +8,7 @@ A bank is `initial_states/<Task>-<Embodiment>.safetensors` beside `tasks/` and `
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file, save_file
+from safetensors.numpy import load, save_file
 from tqdm import tqdm
 
 from octo_bench.definitions import Environment, environment, roots
@@ -24,6 +25,7 @@ from octo_bench.errors import BadInitialStates, UnknownInitialState
 from octo_bench.files import atomic_path, remove_half_written, sha256_file, write_text
 from octo_bench.processes.exclusive import exclusive
 from octo_bench.processes.jobs import results
+from octo_bench.reading import read_bytes, read_text
 from octo_bench.simulation.world import World
 
 FIRST_EVALUATION_SEED = 100_000_000
@@ -33,6 +35,7 @@ FOLDER = "initial_states"
 SUMS = "SHA256SUMS"
 LOCK = ".lock"
 _MEND = "make it anew with `octo-bench freeze`"
+_LARGEST_FILE = 2**30
 
 
 @dataclass(frozen=True)
@@ -211,9 +214,19 @@ def check_sums(folder: Path) -> FolderCheck:
             problems.append(f"{folder / name}: no such file, but {SUMS} lists it")
         elif name not in sums:
             problems.append(f"{folder / name}: not listed in {SUMS}")
-        elif sha256_file(found[name]) != sums[name]:
-            problems.append(f"{folder / name}: not what was frozen, its SHA-256 is another")
+        elif problem := _sum_problem(found[name], sums[name]):
+            problems.append(problem)
     return FolderCheck(folder, len(names), len(names) - len(problems), tuple(problems))
+
+
+def _sum_problem(path: Path, wanted: str) -> str:
+    try:
+        content = read_bytes(path, BadInitialStates, _MEND, limit=_LARGEST_FILE)
+    except BadInitialStates as error:
+        return str(error)
+    if hashlib.sha256(content).hexdigest() != wanted:
+        return f"{path}: not what was frozen, its SHA-256 is another"
+    return ""
 
 
 def read_sums(folder: Path) -> dict[str, str]:
@@ -223,12 +236,7 @@ def read_sums(folder: Path) -> dict[str, str]:
         BadInitialStates: when the list is missing or cannot be read.
     """
     path = folder / SUMS
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as broken:
-        raise BadInitialStates(path, "no such file", _MEND) from broken
-    except UnicodeDecodeError as broken:
-        raise BadInitialStates(path, "is no text", _MEND) from broken
+    lines = read_text(path, BadInitialStates, _MEND, missing=_MEND).splitlines()
     sums = {}
     for number, line in enumerate(lines, 1):
         digest, _, name = line.partition("  ")
@@ -242,14 +250,34 @@ def _read(path: Path) -> Bank:
     sums = read_sums(path.parent)
     if path.name not in sums:
         raise BadInitialStates(path, f"is not listed in {SUMS}", _MEND)
-    digest = sha256_file(path)
+    content = read_bytes(path, BadInitialStates, _MEND, limit=_LARGEST_FILE)
+    digest = hashlib.sha256(content).hexdigest()
     if digest != sums[path.name]:
         raise BadInitialStates(path, f"is not what was frozen, {SUMS} has another hash", _MEND)
     try:
-        tensors = load_file(path)
-        return Bank(digest, tensors["base"], tensors["columns"], tensors["values"])
-    except (SafetensorError, KeyError) as broken:
+        tensors = load(content)
+        bank = Bank(digest, tensors["base"], tensors["columns"], tensors["values"])
+    except (SafetensorError, KeyError, TypeError) as broken:
         raise BadInitialStates(path, f"is no bank of initial states ({broken})", _MEND) from broken
+    if problem := _problem(bank):
+        raise BadInitialStates(path, f"is no bank of initial states ({problem})", _MEND)
+    return bank
+
+
+def _problem(bank: Bank) -> str:
+    """What is wrong with the arrays of a bank, "" if nothing is."""
+    base, columns, values = bank.base, bank.columns, bank.values
+    axes = {"base": (base, 1, "f"), "columns": (columns, 1, "i"), "values": (values, 2, "f")}
+    for name, (array, ndim, kind) in axes.items():
+        if array.ndim != ndim or array.dtype.kind != kind:
+            return f"'{name}' is {array.ndim}-dimensional of {array.dtype}"
+    if len(values) < 1 or values.shape[1] != len(columns):
+        return f"'values' is {values.shape[0]} x {values.shape[1]}, 'columns' {len(columns)}"
+    if len(columns) and not 0 <= columns.min() <= columns.max() < len(base):
+        return f"'columns' must lie between 0 and {len(base) - 1}"
+    if not (np.isfinite(base).all() and np.isfinite(values).all()):
+        return "it holds what is not a finite number"
+    return ""
 
 
 def _file_name(declared: Environment) -> str:

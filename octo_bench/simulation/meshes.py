@@ -9,24 +9,32 @@ from __future__ import annotations
 
 import hashlib
 import os
+import warnings
+from functools import cache
 from pathlib import Path
 
 import fast_simplification
 import mujoco
 import numpy as np
 
+from octo_bench.errors import BadFile
 from octo_bench.files import atomic_path
+from octo_bench.reading import read_bytes
 
 FACES_PER_MESH = 400
 _FEWEST = 40
 _FULL_SIZE = 0.03
 _GRIDS = (512, 256, 192, 128, 96, 64, 48, 32, 24)
-_FORMAT = b"octo-bench mesh 3"
+_DIGEST = hashlib.sha256().digest_size
+_LARGEST_FILE = 2**26
+
+Mesh = tuple[np.ndarray, np.ndarray, np.ndarray]
+"""Vertices (V, 3) float32, triangles (F, 3) int32 and unit normals (V, 3) float32."""
 
 
 def cache_folder() -> Path:
     """Where simplified meshes are kept between processes (XDG base directory specification)."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     return Path(base) / "octo-bench" / "meshes"
 
 
@@ -35,7 +43,8 @@ def simplify_meshes(model: mujoco.MjModel, faces: int = FACES_PER_MESH) -> None:
 
     A mesh of less than 3 cm radius gets fewer, in proportion. Meshes that carry a texture are left
     alone. The others are simplified by quadric error metrics (Garland and Heckbert, 1997) with
-    smooth normals, and cached by content.
+    smooth normals, and cached by content. The cache is checked as it is read, made again where it
+    is damaged, and done without where it cannot be written.
     """
     for mesh in range(model.nmesh):
         vertex, face = model.mesh_vertadr[mesh], model.mesh_faceadr[mesh]
@@ -53,21 +62,71 @@ def _is_textured(model: mujoco.MjModel, mesh: int) -> bool:
     return bool((model.mat_texid[materials] >= 0).any())
 
 
-def _simplified(
-    vertices: np.ndarray, triangles: np.ndarray, faces: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+def _simplified(vertices: np.ndarray, triangles: np.ndarray, faces: int) -> Mesh:
     """Vertices (V, 3) float32, triangles (F, 3) int32 and unit normals (V, 3) float32."""
-    digest = hashlib.sha256(_FORMAT + bytes(str(faces), "ascii"))
+    digest = hashlib.sha256(_code() + bytes(str(faces), "ascii"))
     digest.update(fast_simplification.__version__.encode())
     digest.update(vertices.tobytes())
     digest.update(triangles.tobytes())
-    path = cache_folder() / f"{digest.hexdigest()}.npz"
-    if not path.is_file():
-        points, corners = _reduced(vertices, triangles, faces)
-        with atomic_path(path) as temporary, temporary.open("wb") as handle:
-            np.savez(handle, points=points, corners=corners, normals=_normals(points, corners))
-    with np.load(path, allow_pickle=False) as stored:
-        return stored["points"], stored["corners"], stored["normals"]
+    path = cache_folder() / f"{digest.hexdigest()}.mesh"
+    kept = _read_kept(path, len(vertices), faces_before=len(triangles))
+    if kept is not None:
+        return kept
+    points, corners = _reduced(vertices, triangles, faces)
+    arrays = (
+        np.ascontiguousarray(points, np.float32),
+        np.ascontiguousarray(corners, np.int32),
+        _normals(points, corners),
+    )
+    _keep(path, arrays)
+    return arrays
+
+
+def _read_kept(path: Path, points: int, faces_before: int) -> Mesh | None:
+    """The mesh in a file of the cache; None if it is not there, or not what was written.
+
+    The file is the SHA-256 of the rest, the numbers of points and of triangles, and the arrays.
+    """
+    try:
+        content = read_bytes(path, BadFile, "", limit=_LARGEST_FILE)
+    except BadFile:
+        return None
+    digest, body = content[:_DIGEST], content[_DIGEST:]
+    if hashlib.sha256(body).digest() != digest:
+        return None
+    n_points, n_faces = np.frombuffer(body, "<i8", 2).tolist()
+    split = 16 + np.cumsum([12 * n_points, 12 * n_faces, 12 * n_points])
+    if split[-1] != len(body) or n_points > points or n_faces > faces_before:
+        return None
+    vertices = np.frombuffer(body[16 : split[0]], "<f4").reshape(-1, 3)
+    corners = np.frombuffer(body[split[0] : split[1]], "<i4").reshape(-1, 3)
+    normals = np.frombuffer(body[split[1] :], "<f4").reshape(-1, 3)
+    if n_faces and not 0 <= corners.min() <= corners.max() < n_points:
+        return None
+    return vertices, corners, normals
+
+
+def _keep(path: Path, mesh: Mesh) -> None:
+    """Write a mesh to the cache; where that cannot be done, say so once and go on without."""
+    points, corners, normals = mesh
+    sizes = np.array([len(points), len(corners)], "<i8")
+    body = b"".join(part.tobytes() for part in (sizes, points, corners, normals))
+    try:
+        with atomic_path(path) as temporary:
+            temporary.write_bytes(hashlib.sha256(body).digest() + body)
+    except (OSError, BadFile) as error:
+        _warn_once(f"simplified meshes are not kept between processes: {error}")
+
+
+@cache
+def _warn_once(message: str) -> None:
+    warnings.warn(message, stacklevel=2)
+
+
+@cache
+def _code() -> bytes:
+    """Hash of this file, which decides what is in the cache."""
+    return hashlib.sha256(Path(__file__).read_bytes()).digest()
 
 
 def _reduced(

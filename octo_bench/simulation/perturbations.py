@@ -13,9 +13,8 @@ from zlib import crc32
 import mujoco
 import numpy as np
 
-from octo_bench.definitions import Camera, Task
+from octo_bench.definitions import Camera, Task, file_of
 from octo_bench.errors import BadDefinition
-from octo_bench.paths import definitions_root
 from octo_bench.simulation.cameras import placed, shows
 from octo_bench.simulation.rendering import Lamps, Look, Prop
 from octo_bench.simulation.world import World
@@ -209,7 +208,7 @@ _SHAPES = {
 
 def _reworded(change: Rewording, task: Task, generator: np.random.Generator) -> str:
     if not task.held_out_paraphrases:
-        path = definitions_root() / "tasks" / f"{task.name}.toml"
+        path = file_of("tasks", task.name)
         raise BadDefinition(path, "has no 'held_out_paraphrases'", "add some")
     wording = task.held_out_paraphrases[generator.integers(len(task.held_out_paraphrases))]
     return change.phrases[generator.integers(len(change.phrases))].replace("{}", wording)

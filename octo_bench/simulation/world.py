@@ -15,9 +15,8 @@ from typing import Any, Literal
 import mujoco
 import numpy as np
 
-from octo_bench.definitions import Arm, Environment
-from octo_bench.errors import BadDefinition
-from octo_bench.paths import definitions_root
+from octo_bench.definitions import Arm, Environment, file_of
+from octo_bench.errors import BadDefinition, BadInitialStates
 from octo_bench.simulation.construction import CONTROL_FREQUENCY, construct
 from octo_bench.simulation.control import Controllers
 from octo_bench.simulation.wiping import Wiping
@@ -108,6 +107,12 @@ class World:
         """Start an episode from a `scene()`; it goes on as the one that the scene is of."""
         data, model = self._suite.sim.data._data, self.model
         sizes = [model.nq, model.nv, model.body_pos.size, model.body_quat.size]
+        if scene.size != sum(sizes):
+            raise BadInitialStates(
+                self.declared.id,
+                f"its initial states have {scene.size} entries, the simulation has {sum(sizes)}",
+                "make them anew with `octo-bench freeze --again`",
+            )
         qpos, qvel, body_pos, body_quat = np.split(scene, np.cumsum(sizes)[:-1])
         # The controllers hold on to where the arm is when robosuite resets it.
         for robot in self._suite.robots:
@@ -257,7 +262,7 @@ class World:
             index = mujoco.mj_name2id(self.model, number, name)
             if index >= 0:
                 return kind, index
-        path = definitions_root() / "tasks" / f"{self.declared.task.name}.toml"
+        path = file_of("tasks", self.declared.task.name)
         known = ", ".join(sorted(objects))
         raise BadDefinition(path, f"the task has no '{name}'", f"its objects are {known}")
 
@@ -318,6 +323,10 @@ def _hands(suite: Any, declared: Environment, kinematics: mujoco.MjData) -> tupl
     sides = [(robot, side) for robot in suite.robots for side in robot.arms]
     for (robot, side), arm in zip(sides, declared.embodiment.arms, strict=True):
         joints = _joints_of(robot, side)
+        if len(arm.initial_joints) != len(joints):
+            path = file_of("embodiments", declared.embodiment.name)
+            problem = f"'initial_joints' has {len(arm.initial_joints)} entries, not {len(joints)}"
+            raise BadDefinition(path, problem, "give the angle of each joint of the arm")
         kinematics.qpos[joints] = arm.initial_joints
     mujoco.mj_kinematics(model, kinematics)
     hands = []
@@ -378,7 +387,7 @@ def _pads(
     names = {model.geom(geom).name for geom in range(model.ngeom)}
     for pad in (*arm.gripper.left_pads, *arm.gripper.right_pads):
         if prefix + pad not in names:
-            path = definitions_root() / "embodiments" / f"{declared.embodiment.name}.toml"
+            path = file_of("embodiments", declared.embodiment.name)
             own = sorted(name.removeprefix(prefix) for name in names if name.startswith(prefix))
             raise BadDefinition(path, f"no geom '{pad}'", f"the gripper has {', '.join(own)}")
     sides = (arm.gripper.left_pads, arm.gripper.right_pads)

@@ -5,16 +5,22 @@ A recipe that names another as its `base` says only what is different, one chang
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from octo_bench.checkpoints.sizes import require_network
 from octo_bench.declarations import from_table, merged, read_table
 from octo_bench.definitions import Disturbance
 from octo_bench.demonstrations.normalisation import Kind
 from octo_bench.errors import BadRecipe
-from octo_bench.models.octo import OctoConfig
+from octo_bench.models.octo import Octo, OctoConfig
 from octo_bench.training.settings import Optimisation
+
+MOST_SEEDS = 100_000_000
+"""Where the seeds of evaluation start."""
+MOST_DEMONSTRATIONS = 100_000
 
 
 @dataclass(frozen=True)
@@ -66,9 +72,33 @@ def read_recipe(path: Path) -> Recipe:
         BadRecipe: naming the key that is wrong.
     """
     try:
-        return from_table(_table(path), Recipe, BadRecipe, path)
-    except ValueError as error:
+        recipe = from_table(_table(path), Recipe, BadRecipe, path)
+    except (ValueError, ArithmeticError) as error:
         raise BadRecipe(path, str(error), "correct it") from error
+    for problem in _problems(recipe):
+        raise BadRecipe(path, problem, "correct it")
+    try:
+        require_network(recipe.model, lambda: Octo(recipe.model))
+    except ValueError as error:
+        raise BadRecipe(path, f"[model] {error}", "correct it") from error
+    return recipe
+
+
+def _problems(recipe: Recipe) -> Iterator[str]:
+    """What types alone do not say."""
+    if not 0 <= recipe.seed < MOST_SEEDS:
+        yield f"'seed' must lie between 0 and {MOST_SEEDS}"
+    for number, entry in enumerate(recipe.data):
+        where = f"data[{number}]"
+        if not 1 <= entry.demos <= MOST_DEMONSTRATIONS:
+            yield f"'{where}.demos' must lie between 1 and {MOST_DEMONSTRATIONS}"
+        if not 0 <= entry.first_seed < MOST_SEEDS - MOST_DEMONSTRATIONS:
+            yield f"'{where}.first_seed' must be below {MOST_SEEDS - MOST_DEMONSTRATIONS}"
+        if not 0 < entry.weight <= 1e6:
+            yield f"'{where}.weight' must be positive"
+        noise = entry.disturbance
+        if noise and not (0 <= noise.translation <= 2 and 0 <= noise.rotation <= 2):
+            yield f"'{where}.disturbance' must lie between 0 and 2, in units of the action"
 
 
 def _table(path: Path, above: tuple[Path, ...] = ()) -> dict[str, Any]:

@@ -4,6 +4,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+_BOUNDS = {
+    "steps": (1, 10**9),
+    "batch_size": (1, 2**16),
+    "learning_rate": (0, 1e3),
+    "warmup": (0, 10**9),
+    "weight_decay": (0, 1e3),
+    "gradient_clip": (0, 1e6),
+    "ema_decay": (0, 1),
+    "noise_draws": (1, 2**10),
+    "proprio_dropout": (0, 1),
+    "threads": (1, 2**10),
+    "checkpoint_every": (1, 10**9),
+    "log_every": (1, 10**9),
+}
+"""Of `Optimisation`."""
+
 
 @dataclass(frozen=True)
 class Augmentation:
@@ -19,6 +35,12 @@ class Augmentation:
     contrast: float = 0.1
     colour: float = 0.05
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.shift <= 64:
+            raise ValueError("'shift' must lie between 0 and 64 pixels")
+        if not all(0 <= each <= 10 for each in (self.brightness, self.contrast, self.colour)):
+            raise ValueError("'brightness', 'contrast' and 'colour' must lie between 0 and 10")
+
 
 @dataclass(frozen=True)
 class TaskModes:
@@ -31,7 +53,7 @@ class TaskModes:
 
     def __post_init__(self) -> None:
         shares = self.shares
-        if min(shares) < 0 or sum(shares) <= 0:
+        if not (min(shares) >= 0 and 0 < sum(shares) <= 1e6):
             raise ValueError("'language', 'goal', 'both' and 'neither' must be shares")
 
     @property
@@ -68,9 +90,9 @@ class Optimisation:
     log_every: int = 20
 
     def __post_init__(self) -> None:
-        for name in ("steps", "batch_size", "noise_draws", "threads", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"'{name}' must be at least 1")
+        for name, (low, high) in _BOUNDS.items():
+            if not low <= getattr(self, name) <= high:
+                raise ValueError(f"'{name}' must lie between {low:g} and {high:g}")
 
 
 @dataclass(frozen=True)
