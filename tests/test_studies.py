@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-import dataclasses
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from synthetic import write_octo_1_5
 
+from octo_bench.checkpoints.folder import find_policy
+from octo_bench.definitions import environment
 from octo_bench.errors import BadStudy, UnknownName
 from octo_bench.evaluation.code import closure
 from octo_bench.evaluation.conditions import PLAIN, Condition
@@ -16,6 +18,7 @@ from octo_bench.studies.cells import declared_cells, recipe_of
 from octo_bench.studies.scheduler import plan
 from octo_bench.studies.study import Study, find_study, finetune_settings, read_study
 from octo_bench.studies.versions import COLLECTING, MEASURING, TRAINING, versions
+from octo_bench.training.recipes import read_recipe
 
 DECLARATION = """
 title = "a test"
@@ -89,12 +92,32 @@ def test_the_shipped_studies_are_valid(name: str) -> None:
     assert {cell.policy for cell in declared_cells(study)} == set(study.policies)
 
 
-def test_the_study_from_scratch_differs_in_the_start_only() -> None:
+def test_the_study_from_scratch_differs_in_the_start_and_has_no_fewer_steps() -> None:
     quick, scratch = (read_study(find_study(name)) for name in ("quick", "quick-scratch"))
     assert quick.beside == ("quick-scratch",)
     assert [entry.from_scratch for entry in scratch.policies] == [True]
-    for key in ("seed", "episodes", "draws", "train_seeds", "demonstrations", "finetune"):
+    for key in ("seed", "episodes", "draws", "train_seeds", "demonstrations"):
         assert getattr(quick, key) == getattr(scratch, key)
+    (curve,) = (target for target in quick.targets if max(target.demos))
+    (beside,) = scratch.targets
+    assert (curve.env, curve.demos[1:]) == (beside.env, beside.demos)
+    for demos in beside.demos:
+        tuned, fresh = (finetune_settings(s, s.policies[0], demos, 0) for s in (quick, scratch))
+        assert fresh.optimisation.steps >= tuned.optimisation.steps
+        same = replace(tuned.optimisation, steps=fresh.optimisation.steps)
+        assert replace(tuned, optimisation=same, mode=fresh.mode) == fresh
+
+
+def test_the_quick_study_shows_a_known_skill_and_the_curve_of_a_new_one() -> None:
+    quick = read_study(find_study("quick"))
+    recipe = read_recipe(find_policy("octo-tiny") / "recipe.toml")
+    known = {environment(data.env).task for data in recipe.data}
+    arms = {environment(data.env).embodiment for data in recipe.data}
+    old, new = (environment(target.env) for target in quick.targets)
+    assert old.task in known and new.task not in known
+    assert not {old.embodiment, new.embodiment} & arms
+    assert [target.demos for target in quick.targets] == [(0,), (0, 50, 100, 200)]
+    assert quick.train_seeds == "draw"
 
 
 def test_an_unknown_study_is_answered_with_the_nearest() -> None:
@@ -428,7 +451,7 @@ def test_no_task_depends_on_the_number_of_workers(study: Study) -> None:
     for one, other in zip(alone, many, strict=True):
         changed = {k for k in one.arguments if one.arguments[k] != other.arguments[k]}
         assert changed <= {"workers"}
-        assert dataclasses.replace(one, arguments={}, slots=1).name == other.name
+        assert replace(one, arguments={}, slots=1).name == other.name
 
 
 def test_another_study_seed_trains_nothing_anew(tmp_path: Path, study: Study) -> None:
