@@ -130,12 +130,12 @@ def atomic_path(path: Path, named: Path | None = None) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
-def remove_half_written(folder: Path) -> None:
-    """Remove what `atomic_path` leaves in a folder when its process is killed.
+def remove_half_written(folder: Path, name: str = "*") -> None:
+    """Remove what `atomic_path` leaves in a folder, of one file or all, when it is killed.
 
     Only for who knows that nobody else writes there.
     """
-    for half_written in folder.glob(".*.tmp"):
+    for half_written in folder.glob(f".{name}.*.tmp"):
         half_written.unlink(missing_ok=True)
 
 

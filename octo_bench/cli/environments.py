@@ -18,7 +18,7 @@ from octo_bench.cli.arguments import (
     Workers,
     refuse_idle,
 )
-from octo_bench.cli.exits import FAILED
+from octo_bench.cli.exits import FAILED, resumable
 from octo_bench.cli.printing import print_rows
 from octo_bench.errors import UnsupportedEnvironment
 
@@ -98,7 +98,8 @@ def demonstrators(
         require_own_page(page, TITLE)
     known = read_demonstrated(table)
     chosen = env or [each.id for each in environments() if each.id not in known]
-    rows = survey(chosen, table, seeds=seeds, stock=stock, workers=workers)
+    with resumable():
+        rows = survey(chosen, table, seeds=seeds, stock=stock, workers=workers)
     if shown:  # a README.md beside someone's own table is theirs
         write_demonstrators(page, rows, environments())
     enough = sum(row.rate >= REQUIRED_SUCCESS for row in rows.values())
@@ -137,7 +138,8 @@ def freeze(
         raise UnsupportedEnvironment(
             f"{demonstrators_table()} lists no supported environment; name those to freeze"
         )
-    made = freeze_states(env_ids, out, states=states, workers=workers, again=again)
+    with resumable():
+        made = freeze_states(env_ids, out, states=states, workers=workers, again=again)
     print(f"{made} banks made, {len(env_ids) - made} were there")
 
 

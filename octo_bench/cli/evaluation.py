@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -27,7 +28,7 @@ from octo_bench.cli.arguments import (
     Workers,
     refuse_idle,
 )
-from octo_bench.cli.exits import require_few_errors
+from octo_bench.cli.exits import require_few_errors, resumable
 from octo_bench.cli.printing import print_rows
 
 
@@ -50,28 +51,32 @@ def evaluate(
     task: Task = "language",
     workers: Workers = 1,
 ) -> None:
-    """Roll out a policy and print its success rate with a 95 % interval."""
-    from octo_bench.evaluation.provenance import provenance_of
-    from octo_bench.evaluation.records import write_records
-    from octo_bench.evaluation.rollouts import evaluate as evaluate_policy
+    """Roll out a policy and print its success rate with a 95 % interval.
+
+    What is finished is kept beside --out when it is interrupted, and the same command goes on.
+    """
+    from octo_bench.evaluation.resuming import evaluate_into
     from octo_bench.files import require_writable
     from octo_bench.reports.table import summarise
 
     if not suite:
         refuse_idle(context, "level", where="without --suite")
     require_writable(out, ".parquet")
-    records = evaluate_policy(
-        policy,
-        env,
-        episodes,
-        workers=workers,
-        study_seed=seed,
-        suite=suite,
-        level=level,
-        inference=_inference(execute, ensemble, diffusion_steps, half, compiled, task),
-    )
-    write_records(records, out, provenance_of(records, seed))
-    (row,) = summarise(records, {})
+    with resumable():
+        resumed = evaluate_into(
+            out,
+            policy,
+            env,
+            episodes,
+            workers=workers,
+            study_seed=seed,
+            suite=suite,
+            level=level,
+            inference=_inference(execute, ensemble, diffusion_steps, half, compiled, task),
+        )
+    if resumed.found:
+        print(f"{out}: {resumed.found} of {episodes} episodes were there", file=sys.stderr)
+    (row,) = summarise(resumed.records, {})
     print(
         f"{row.successes} of {row.episodes} episodes succeeded: {row.rate:.1%}, "
         f"95 % interval {row.interval.low:.1%} to {row.interval.high:.1%}"

@@ -7,10 +7,13 @@ any more: Python's own 1 would be read as `FAILED`, the answer "worse".
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import typer
+
+from octo_bench.processes.interrupts import Terminated
 
 if TYPE_CHECKING:
     from octo_bench.reports.table import Row
@@ -21,6 +24,16 @@ UNFIT = 4
 BROKEN = 70
 INTERRUPTED = 130
 TERMINATED = 143
+
+
+@contextmanager
+def resumable() -> Iterator[None]:
+    """Inside, what is interrupted keeps what it has done, which is said."""
+    try:
+        yield
+    except KeyboardInterrupt as interrupt:
+        print("interrupted; what is done is kept, the same command goes on", file=sys.stderr)
+        sys.exit(TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED)
 
 
 def require_few_errors(rows: Sequence[Row]) -> None:

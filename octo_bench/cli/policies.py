@@ -10,6 +10,7 @@ from typing import Annotated, TypeVar
 import typer
 
 from octo_bench.cli.arguments import AsJson, EnvId, SuiteLevel, SuiteName, Workers, refuse_idle
+from octo_bench.cli.exits import resumable
 from octo_bench.cli.printing import print_rows
 
 S = TypeVar("S")
@@ -112,9 +113,10 @@ def collect(
     if not suite:
         refuse_idle(context, "level", where="without --suite")
     require_writable(out, ".hdf5", ".h5")
-    summary = collect_demonstrations(
-        env, demos, out, first_seed=seed, suite=suite, level=level, workers=workers
-    )
+    with resumable():
+        summary = collect_demonstrations(
+            env, demos, out, first_seed=seed, suite=suite, level=level, workers=workers
+        )
     print(f"{out}: {summary.kept} demonstrations of {summary.tried} tried, {summary.steps} steps")
 
 

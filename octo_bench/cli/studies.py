@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from octo_bench.cli.arguments import CORES, Workers, refuse_idle
-from octo_bench.cli.exits import FAILED, INTERRUPTED, require_few_errors
+from octo_bench.cli.exits import FAILED, require_few_errors, resumable
 
 if TYPE_CHECKING:
     from octo_bench.reports.table import Table
@@ -139,15 +139,12 @@ def reproduce(
         "level": level,
         "inference": inference,
     }
-    try:
+    with resumable():
         if sample is None and not any(wanted.values()):
             _reproduce_all(declared, cells, path.parent if out is None else out, workers)
         else:
             chosen = select(cells, wanted, declared, sample, sample_seed)
             _reproduce_some(declared, chosen, path.parent, out, workers)
-    except KeyboardInterrupt:
-        print("interrupted; what is done is kept, the same command goes on", file=sys.stderr)
-        sys.exit(INTERRUPTED)
 
 
 def _reproduce_all(study: Study, cells: Sequence[Cell], out: Path, workers: int) -> None:

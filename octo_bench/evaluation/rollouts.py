@@ -7,6 +7,7 @@ an episode depends on, and `shares` for what becomes of one that was broken off.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Callable, Collection, Sequence
 from contextlib import closing
 
 from tqdm import tqdm
@@ -34,6 +35,8 @@ def evaluate(
     inference: Inference = DEFAULT,
     labels: Labels | None = None,
     isolated: bool = False,
+    skip: Collection[int] = (),
+    on_finished: Callable[[Sequence[EpisodeRecord]], None] | None = None,
     progress: bool = True,
 ) -> list[EpisodeRecord]:
     """Roll out `policy` for `episodes` episodes and return their records, in order.
@@ -48,6 +51,8 @@ def evaluate(
         inference: how the policy is asked.
         labels: what the records say about the policy besides its name.
         isolated: work in another process even if it is only one, so that this one outlives it.
+        skip: numbers of episodes to leave out.
+        on_finished: called with records as they finish.
         progress: show a progress bar.
 
     Raises:
@@ -58,7 +63,7 @@ def evaluate(
     everything = Share(
         policy=policy,
         env_id=declared.id,
-        numbers=tuple(range(first_episode, first_episode + episodes)),
+        numbers=tuple(n for n in range(first_episode, first_episode + episodes) if n not in skip),
         study_seed=study_seed,
         suite=suite,
         level=level if suite else 0,
@@ -68,10 +73,13 @@ def evaluate(
     shares = deque(everything.split(workers))
     finishing = roll_shares(shares, min(workers, len(shares)), isolated=isolated)
     records: list[EpisodeRecord] = []
-    bar = tqdm(total=episodes, desc=f"evaluate {declared.id}", disable=not progress)
+    done = episodes - len(everything.numbers)
+    bar = tqdm(total=episodes, initial=done, desc=f"evaluate {declared.id}", disable=not progress)
     with bar, closing(finishing):
         for finished in finishing:
             records += finished
+            if on_finished is not None:
+                on_finished(finished)
             bar.update(len(finished))
             bar.set_postfix(success=f"{sum(r.success_once for r in records)}/{len(records)}")
     return sorted(records, key=lambda record: record.episode)

@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from itertools import islice
 
+from octo_bench.agents.identity import policy_fingerprint, policy_head
 from octo_bench.agents.inference import DEFAULT, Inference
 from octo_bench.agents.loading import load_agent
 from octo_bench.agents.protocol import Agent
@@ -79,7 +80,8 @@ class Share:
             policy=self.policy,
             inference=self.inference.description,
             attempts=attempts,
-            **asdict(self.labels),
+            policy_fingerprint=_fingerprint(self.policy),
+            **{**asdict(self.labels), "head": self.labels.head or _head(self.policy)},
         )
 
     def lost(self, episode: int, reason: str) -> EpisodeRecord:
@@ -159,7 +161,8 @@ def roll_share(share: Share) -> Iterator[list[EpisodeRecord]]:
 
 def forget_agents() -> None:
     """Load policies anew: a folder can hold other weights than it did."""
-    _agent.cache_clear()
+    for cached in (_agent, _fingerprint, _head):
+        cached.cache_clear()
 
 
 _ENVIRONMENTS: dict[tuple[str, bool, str, int], list[OctoBenchEnvironment]] = {}
@@ -197,3 +200,7 @@ def _close(environments: Iterable[OctoBenchEnvironment]) -> None:
 def _agent(policy: str, env_id: str, inference: Inference) -> Agent:
     """The agent of a share, kept for the next ones; see `forget_agents`."""
     return load_agent(policy, environment(env_id), inference)
+
+
+_fingerprint = lru_cache(maxsize=_AGENTS)(policy_fingerprint)
+_head = lru_cache(maxsize=_AGENTS)(policy_head)

@@ -8,14 +8,14 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from octo_bench.agents.loading import BASELINES
+from octo_bench.agents.identity import policy_sha256
 from octo_bench.checkpoints.folder import ModelConfig, find_policy, read_config
 from octo_bench.definitions import environment
 from octo_bench.errors import BadInference, BadStudy, OutdatedEnvironment
 from octo_bench.evaluation.conditions import PLAIN, Condition
 from octo_bench.evaluation.provenance import definition_sha256
 from octo_bench.evaluation.records import EpisodeRecord
-from octo_bench.files import sha256_file, sha256_json
+from octo_bench.files import sha256_json
 from octo_bench.simulation.initial_states import find_bank
 from octo_bench.studies.entries import ConditionEntry, PolicyEntry, Target
 from octo_bench.studies.pretraining import Pretraining, read_pretraining
@@ -141,19 +141,6 @@ def recipe_of(study: Study, entry: PolicyEntry) -> str:
         recipe = dataclasses.asdict(read_recipe(entry.recipe))
         del recipe["model"]["head"]
     return sha256_json([entry.from_scratch, table, recipe])
-
-
-def policy_sha256(policy: str) -> dict[str, str]:
-    """The files of a policy folder and their hashes; just the name for a built-in agent."""
-    if policy in BASELINES:
-        return {"agent": policy}
-    folder = find_policy(policy)
-    files = sorted(
-        file
-        for file in folder.rglob("*")
-        if file.suffix in (".json", ".safetensors") and file.is_file()
-    )
-    return {file.relative_to(folder).as_posix(): sha256_file(file) for file in files}
 
 
 def demonstrations_key(study: Study, env: str) -> str:
