@@ -108,7 +108,7 @@ class OctoBench:
                 progress=False,
             )
         self._report(verdict=str(result.verdict), pairs=result.pairs, errors=result.errors)
-        if any(row.unfit for row in summarise(result.records, {})):
+        if any(row.invalid for row in summarise(result.records, {})):
             pytest.fail(f"{result.errors} episodes ended in an infrastructure error", pytrace=False)
         if result.verdict is not Verdict.NO_WORSE:
             lines = [say_verdict(result), *flip_lines(result.flips)]

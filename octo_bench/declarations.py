@@ -26,7 +26,7 @@ def read_declaration(path: Path, declared: type[T], error: type[BadFile], **give
     Args:
         path: the TOML file.
         declared: a dataclass; its fields are the file's keys.
-        error: raised for whatever is wrong, naming the file, the key and the mend.
+        error: raised for whatever is wrong, naming the file, the key and the fix.
         given: fields that come from elsewhere (a name from the file's own name, say).
     """
     return from_table(read_table(path, error), declared, error, path, given=given)
@@ -34,7 +34,7 @@ def read_declaration(path: Path, declared: type[T], error: type[BadFile], **give
 
 def read_table(path: Path, error: type[BadFile]) -> dict[str, Any]:
     """Read a TOML file, its keys unchecked."""
-    return read_toml(Path(path), error, "mend its syntax")
+    return read_toml(Path(path), error, "fix its syntax")
 
 
 def merged(base: Mapping[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
@@ -63,8 +63,8 @@ def from_table(
     for key in table:
         if key not in fields:
             near = difflib.get_close_matches(key, fields, n=1)
-            mend = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(fields)}"
-            raise error(path, f"unknown key '{where}{key}'", mend)
+            fix = f"did you mean '{near[0]}'?" if near else f"known keys: {', '.join(fields)}"
+            raise error(path, f"unknown key '{where}{key}'", fix)
     values = given
     for name, field in fields.items():
         if name in table:

@@ -52,9 +52,9 @@ class Arm:
     """One arm with its gripper.
 
     `initial_joints` (rad) is its posture at the start of an episode, before noise: all arms start
-    with the tool at the same pose. `tool_yaw` (degrees) turns robosuite's grip site about the
-    approach axis into the canonical tool frame: z along the approach, y along the opening.
-    `tool_offset` (metres) is from there along the approach to between the finger pads, for
+    with the end effector at the same pose. `tool_yaw` (degrees) turns robosuite's grip site about
+    the approach axis into the canonical end-effector frame: z along the approach, y along the
+    opening. `tool_offset` (metres) is from there along the approach to between the finger pads, for
     grippers whose grip site is elsewhere.
     """
 
@@ -98,7 +98,8 @@ class Embodiment:
 class Camera:
     """A camera that looks from `position` to `target` (metres), vertical field of view in degrees.
 
-    The frame is the workspace for `image_primary`, the canonical tool for `image_wrist`.
+    The frame is the workspace for `image_primary`, the canonical end-effector frame for
+    `image_wrist`.
     """
 
     position: Vector
@@ -109,7 +110,7 @@ class Camera:
 
 @dataclass(frozen=True)
 class Disturbance:
-    """Noise on what a demonstrator executes: standard deviations, in units of the action."""
+    """Noise on what a scripted expert executes: standard deviations, in units of the action."""
 
     translation: float = 0.15
     rotation: float = 0.0
@@ -124,7 +125,7 @@ class Task:
     `object` and `target` are the things they speak of, by their names in robosuite's task.
     `held_out_paraphrases` are for measuring only: nothing is trained on them. `arms` is how many
     arms it takes, and `tool` what they have at their ends. `disturbance` is that of its
-    demonstrator, so that demonstrations show recoveries.
+    scripted expert, so that demonstrations show recoveries.
     """
 
     name: str
@@ -342,7 +343,7 @@ def _read(path: Path, declared: type[T]) -> T:
 
 
 def _problems(read: Any) -> Iterator[str]:
-    """What types alone do not say."""
+    """Checks beyond the types."""
     if isinstance(read, Task):
         if not 1 <= read.horizon <= LONGEST_HORIZON:
             yield f"'horizon' must lie between 1 and {LONGEST_HORIZON} control steps"

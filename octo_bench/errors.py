@@ -1,7 +1,7 @@
 """What a user can get wrong, one exception type per kind.
 
 Each is raised where the mistake is known and printed by the command line as one line that names
-the file or the name, and the mend.
+the file or the name, and the fix.
 """
 
 from __future__ import annotations
@@ -12,13 +12,13 @@ from pathlib import Path
 
 
 class OctoBenchError(Exception):
-    """Base of every mistake that is the user's to mend."""
+    """Base of every mistake that the user can fix."""
 
     exit_code = 2
 
 
 class UnknownName(OctoBenchError):
-    """A name that nothing is declared under; the nearest declared names are offered."""
+    """An unknown name; the nearest known names are offered."""
 
     def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
         # The arguments as they are, so that the error can be handed between processes.
@@ -48,10 +48,10 @@ class OutdatedEnvironment(OctoBenchError):
 
 
 class BadFile(OctoBenchError):
-    """A file that cannot be used: which, why, and what mends it."""
+    """A file that cannot be used: which one, why, and the fix."""
 
-    def __init__(self, path: Path | str, problem: str, mend: str) -> None:
-        super().__init__(path, problem, mend)
+    def __init__(self, path: Path | str, problem: str, fix: str) -> None:
+        super().__init__(path, problem, fix)
 
     @property
     def path(self) -> Path:
@@ -59,19 +59,19 @@ class BadFile(OctoBenchError):
         return Path(self.args[0])
 
     def __str__(self) -> str:
-        path, problem, mend = self.args
-        return f"{path}: {problem}; {mend}"
+        path, problem, fix = self.args
+        return f"{path}: {problem}; {fix}"
 
 
 class IdleOption(OctoBenchError):
-    """An option that was given where it says nothing."""
+    """An option that was given where it has no effect."""
 
     def __init__(self, option: str, where: str) -> None:
         super().__init__(option, where)
 
     def __str__(self) -> str:
         option, where = self.args
-        return f"{option} says nothing {where}"
+        return f"{option} has no effect {where}"
 
 
 class BadDefinition(BadFile):
@@ -83,7 +83,7 @@ class BadInitialStates(BadFile):
 
 
 class UnknownInitialState(OctoBenchError):
-    """A number beyond the initial states that are frozen, or an environment without any."""
+    """An initial state that is not among the frozen ones, or an environment that has none."""
 
 
 class UnknownLevel(OctoBenchError):
@@ -106,7 +106,7 @@ class BadCheckpoint(BadFile):
 
 
 class BadInference(OctoBenchError):
-    """An option of inference that contradicts another one, or that a policy does not have."""
+    """An inference option that contradicts another one, or that a policy does not have."""
 
 
 class BadRecipe(BadFile):
@@ -114,7 +114,7 @@ class BadRecipe(BadFile):
 
 
 class MissingWeights(OctoBenchError):
-    """Pre-trained weights, or their tokenizer, that cannot be had or do not fit."""
+    """Pre-trained weights, or their tokenizer, that are not available or do not fit."""
 
 
 class BadStudy(BadFile):
@@ -130,11 +130,11 @@ class BadGolden(BadFile):
 
 
 class Mismatch(OctoBenchError):
-    """Two sets of episode records that cannot be compared: which key differs, and the mend."""
+    """Two sets of episode records that cannot be compared: which key differs, and the fix."""
 
 
 class MissingDependency(OctoBenchError):
-    """Something of the system that has to be installed first."""
+    """A system package that has to be installed first."""
 
 
 class UnsupportedEnvironment(OctoBenchError):

@@ -58,13 +58,14 @@ def require_writable(path: Path, *suffixes: str) -> None:
         suffixes: those that it may have; any if none.
 
     Raises:
-        BadFile: for another suffix, something that is no file, or a folder that cannot be made or
+        BadFile: for another suffix, something that is not a file, or a folder that cannot be made
+            or
             written to.
     """
     if suffixes and path.suffix not in suffixes:
         raise BadFile(path, f"does not end in {' or '.join(suffixes)}", "rename it")
     if path.exists() and not path.is_file():
-        what = "is a folder" if path.is_dir() else "is no ordinary file"
+        what = "is a folder" if path.is_dir() else "is not an ordinary file"
         raise BadFile(path, what, "name a file to write")
     _require_room(path.parent, path)
 
@@ -76,7 +77,7 @@ def require_writable_folder(folder: Path) -> None:
         BadFile: for such a folder, or when there is something else.
     """
     if folder.exists() and not folder.is_dir():
-        raise BadFile(folder, "is no folder", "name a folder to write to")
+        raise BadFile(folder, "is not a folder", "name a folder to write to")
     _require_room(folder, folder)
 
 
@@ -88,7 +89,7 @@ def require_own_page(page: Path, title: str) -> None:
         title: what each page of its kind starts with.
 
     Raises:
-        BadFile: when another page is there, or something that is no file.
+        BadFile: when another page is there, or something that is not a file.
     """
     require_writable(page)
     if page.exists() and not page.read_text(encoding="utf-8", errors="replace").startswith(title):

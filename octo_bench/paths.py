@@ -25,7 +25,7 @@ def results_root() -> Path:
 
 
 def demonstrators_table() -> Path:
-    """The table of how often each demonstrator succeeds, as `octo-bench demonstrators` wrote it."""
+    """How often each scripted expert succeeds: the table that `octo-bench demonstrators` writes."""
     return _shipped("results") / "demonstrators" / "demonstrators.csv"
 
 

@@ -151,7 +151,7 @@ def _open(path: Path | str, error: type[BadFile], fix: str, missing: str, limit:
     except OSError as broken:
         raise error(shown, f"cannot be read ({broken.strerror})", fix) from broken
     except ValueError as broken:
-        raise error(shown, f"is no path ({broken})", missing) from broken
+        raise error(shown, f"is not a path ({broken})", missing) from broken
     try:
         found = os.fstat(handle)
         if stat.S_ISDIR(found.st_mode):

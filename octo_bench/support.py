@@ -1,6 +1,6 @@
-"""Which pairs of task and embodiment are supported: those whose demonstrator was seen to succeed.
+"""Which pairs of task and embodiment are supported: those whose scripted expert succeeds.
 
-`octo-bench demonstrators` lets every demonstrator try the same number of seeds and writes the
+`octo-bench demonstrators` runs every scripted expert on the same number of seeds and writes the
 table that is read here.
 """
 
@@ -19,12 +19,12 @@ from octo_bench.files import atomic_path
 from octo_bench.paths import demonstrators_table
 
 REQUIRED_SUCCESS = 0.9
-_MEND = "make it anew with `octo-bench demonstrators`"
+_FIX = "make it again with `octo-bench demonstrators`"
 
 
 @dataclass(frozen=True)
 class Demonstrated:
-    """How often the demonstrator of one environment succeeded, over so many seeds.
+    """How often the scripted expert of one environment succeeded, over `seeds` seeds.
 
     `mean_steps` is of the successes; `failures` says how far the others got, as "grasp 3, lift 1";
     `stock_successes` is with robosuite's own controller on the same seeds, -1 if not measured.
@@ -39,13 +39,13 @@ class Demonstrated:
 
     @property
     def rate(self) -> float:
-        """Share of the seeds on which it succeeded."""
+        """Fraction of the seeds on which it succeeded."""
         return self.successes / self.seeds
 
 
 @dataclass(frozen=True)
 class Support:
-    """Whether a pair is supported, None if nobody has measured it, and why not."""
+    """Whether a pair is supported (None: not measured), and why not."""
 
     supported: bool | None
     reason: str
@@ -72,7 +72,9 @@ def support_in(rows: Mapping[str, Demonstrated], declared: Environment) -> Suppo
         return Support(None, "not measured; run `octo-bench demonstrators`", None)
     if measured.rate >= REQUIRED_SUCCESS:
         return Support(True, "", measured.rate)
-    seen = f"{measured.successes} of {measured.seeds}; the others got to: {measured.failures}"
+    seen = (
+        f"{measured.successes} of {measured.seeds}; failures by furthest stage: {measured.failures}"
+    )
     reason = f"{reasons[task]} ({seen})" if task in reasons else seen
     return Support(False, reason, measured.rate)
 
@@ -81,7 +83,7 @@ def require_supported(declared: Environment) -> None:
     """Refuse an environment that is not supported; one that is not measured passes.
 
     Raises:
-        UnsupportedEnvironment: naming the table, the reason and the mend.
+        UnsupportedEnvironment: naming the table, the reason and the fix.
     """
     found = support(declared)
     if found.supported is False:
@@ -113,7 +115,7 @@ def _read(path: Path, changed: int) -> dict[str, Demonstrated]:
                 for row in csv.DictReader(file)
             ]
     except (OSError, UnicodeDecodeError, KeyError, TypeError, ValueError, csv.Error) as broken:
-        raise BadRecords(path, f"is no table of demonstrators ({broken})", _MEND) from broken
+        raise BadRecords(path, f"is not a table of scripted experts ({broken})", _FIX) from broken
     # A row may have been measured in an earlier version of the environment.
     return {re.sub(r"-v\d+$", f"-v{VERSION}", row.env_id): row for row in rows}
 

@@ -113,7 +113,7 @@ def test_a_config_without_an_architecture_is_the_first(tmp_path: Path) -> None:
             lambda t: t["model"]["images"][0].update(features=[33, 32, 32, 32]),
             "describes no network (",
         ),
-        (lambda t: t["model"]["images"][0].update(size=33), "'size' = 33 is no multiple of 16"),
+        (lambda t: t["model"]["images"][0].update(size=33), "'size' = 33 is not a multiple of 16"),
         (lambda t: t["model"]["images"][0].update(sise=3), "unknown key 'model.images[0].sise'"),
     ],
 )

@@ -146,7 +146,7 @@ def test_a_place_for_no_folder_is_one_line_before_any_work(
 ) -> None:
     file = tmp_path / "file"
     file.touch()
-    assert f"{file}: is no folder" in mistake(capsys, *command, str(file))
+    assert f"{file}: is not a folder" in mistake(capsys, *command, str(file))
     assert "written in /proc (" in mistake(capsys, *command, "/proc/nowhere")
 
 
@@ -173,22 +173,25 @@ def test_a_file_of_another_kind_is_one_line(
 @pytest.mark.parametrize(
     ("command", "said"),
     [
-        ((*EVALUATE, "--out", "a.parquet", "--level", "9"), "--level says nothing without --suite"),
-        ((*WATCH, "--out", "a.png", "--level", "1"), "--level says nothing without --suite"),
-        (("verify", "--determinism", "--level", "2"), "--level says nothing without --suite"),
-        (("verify", "--policy", "nosuch"), "--policy says nothing without --determinism"),
-        (("verify", "--episodes", "3"), "--episodes says nothing without --determinism"),
-        (("verify", "a.hdf5", "--env", "X"), "--env says nothing without --determinism"),
-        (("verify", "a.hdf5", "--determinism"), "--determinism says nothing with files to replay"),
-        (("envs", "--beside-stock"), "--beside-stock says nothing without --render"),
-        ((*REGRESS, "--baseline-policy", "x"), "--baseline-policy says nothing without --films"),
-        ((*REGRESS, "--golden-only", "--films", "x"), "--films says nothing with --golden-only"),
-        ((*REGRESS, "--write-golden", "--out", "x"), "--out says nothing with --write-golden"),
-        (("speed", "octo-tiny", "--steps", "3"), "--steps says nothing without --simulation"),
-        (("speed", "--simulation", "--threads", "1"), "--threads says nothing with --simulation"),
+        (
+            (*EVALUATE, "--out", "a.parquet", "--level", "9"),
+            "--level has no effect without --suite",
+        ),
+        ((*WATCH, "--out", "a.png", "--level", "1"), "--level has no effect without --suite"),
+        (("verify", "--determinism", "--level", "2"), "--level has no effect without --suite"),
+        (("verify", "--policy", "nosuch"), "--policy has no effect without --determinism"),
+        (("verify", "--episodes", "3"), "--episodes has no effect without --determinism"),
+        (("verify", "a.hdf5", "--env", "X"), "--env has no effect without --determinism"),
+        (("verify", "a.hdf5", "--determinism"), "--determinism has no effect with files to replay"),
+        (("envs", "--beside-stock"), "--beside-stock has no effect without --render"),
+        ((*REGRESS, "--baseline-policy", "x"), "--baseline-policy has no effect without --films"),
+        ((*REGRESS, "--golden-only", "--films", "x"), "--films has no effect with --golden-only"),
+        ((*REGRESS, "--write-golden", "--out", "x"), "--out has no effect with --write-golden"),
+        (("speed", "octo-tiny", "--steps", "3"), "--steps has no effect without --simulation"),
+        (("speed", "--simulation", "--threads", "1"), "--threads has no effect with --simulation"),
         (
             ("reproduce", "quick", "--sample-seed", "0"),
-            "--sample-seed says nothing without --sample",
+            "--sample-seed has no effect without --sample",
         ),
     ],
 )
@@ -277,7 +280,7 @@ def test_a_broken_demonstration_file_is_one_line(
 @pytest.mark.parametrize(
     ("policy", "options", "message"),
     [
-        ("random", ["--execute", "2"], "random has no options of inference; leave out execute=2"),
+        ("random", ["--execute", "2"], "random has no inference options; leave out execute=2"),
         ("expert", ["--half"], "leave out precision=bfloat16"),
         ("octo-tiny", ["--execute", "5"], "chunks of 4 actions"),
         ("octo-tiny", ["--execute", "0"], "greater than or equal to 1"),

@@ -89,7 +89,7 @@ def test_the_funnel_counts_who_came_at_least_so_far() -> None:
 
 def test_outcomes_in_words() -> None:
     assert outcome(made_up(2, True)) == "success after 52 steps"
-    assert outcome(made_up(0, False)) == "failed, got as far as 'reach'"
+    assert outcome(made_up(0, False)) == "failed, furthest stage 'reach'"
     assert outcome(made_up(0, False, furthest_stage="none")) == "failed before the first stage"
     assert outcome(made_up(0, False, error="lost")) == "error (lost)"
 

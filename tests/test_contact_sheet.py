@@ -40,4 +40,4 @@ def test_another_kind_of_file_is_one_line(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["envs", "--render", str(tmp_path / "sheet.jpg"), *CHOSEN]) == 2
-    assert "sheet.jpg: is no kind of picture; name it .png" in capsys.readouterr().err
+    assert "sheet.jpg: is not a kind of picture; name it .png" in capsys.readouterr().err

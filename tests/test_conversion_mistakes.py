@@ -129,9 +129,9 @@ QUERY = (
             f"'{QUERY}' has the shape (64, 2, 32), not (64, 4, 16)",
         ),
         (BIAS, "PLACEHOLDER://bias", f"'{BIAS}' is the text 'PLACEHOLDER://bias'"),
-        (BIAS, np.zeros(64, np.int32), f"'{BIAS}' holds something else than finite numbers"),
-        (BIAS, np.full(64, np.nan, np.float32), f"'{BIAS}' holds something else than finite"),
-        (BIAS, np.zeros(64, np.complex64), f"'{BIAS}' holds something else than finite"),
+        (BIAS, np.zeros(64, np.int32), f"'{BIAS}' has values that are not finite"),
+        (BIAS, np.full(64, np.nan, np.float32), f"'{BIAS}' has values that are not finite"),
+        (BIAS, np.zeros(64, np.complex64), f"'{BIAS}' has values that are not finite"),
     ],
 )
 def test_a_parameter_that_does_not_fit_is_named(

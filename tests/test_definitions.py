@@ -46,7 +46,7 @@ def _copied(own: Path, kind: str, name: str, old: str, new: str) -> Path:
         ("tasks", "Lift", "horizon = 100\n", "", "'horizon' is missing"),
         ("tasks", "Lift", "fovy = 40.0", "fov = 40.0", "did you mean 'fovy'?"),
         ("tasks", "Lift", '"grasp"', '"grab"', "use one of"),
-        ("tasks", "Lift", "horizon = 100", "horizon = = 100", "mend its syntax"),
+        ("tasks", "Lift", "horizon = 100", "horizon = = 100", "fix its syntax"),
     ],
 )
 def test_a_wrong_file_is_one_line_that_names_it(

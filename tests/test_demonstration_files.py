@@ -101,9 +101,9 @@ IMAGE = "data/demo_1/obs/image_primary"
     [
         (replace_array(PROPRIO, one_more), "obs/proprio has 8 steps, /data/demo_1/actions has 7"),
         (replace_array(IMAGE, one_more), "image_primary has 8 steps"),
-        (replace_array(ACTIONS, with_entry(np.nan)), "actions holds what is not a finite number"),
+        (replace_array(ACTIONS, with_entry(np.nan)), "actions has a value that is not finite"),
         (replace_array(ACTIONS, with_entry(1e30)), "holds 1e.30; at most 10 is plausible"),
-        (replace_array(PROPRIO, with_entry(np.inf)), "proprio holds what is not a finite number"),
+        (replace_array(PROPRIO, with_entry(np.inf)), "proprio has a value that is not finite"),
         (replace_array(PROPRIO, with_entry(1e30)), "proprio holds 1e.30"),
         (replace_array(ACTIONS, lambda a: a.astype("S8")), "actions holds 7x7 of"),
         (replace_array(ACTIONS, lambda a: a[:, :6]), "arrays of other shapes than /data/demo_0"),
@@ -115,9 +115,9 @@ IMAGE = "data/demo_1/obs/image_primary"
         (a_group, "actions is not an array"),
         (an_array, "demo_1 is not a group"),
         (no_seed, "lacks the attribute 'seed'"),
-        (a_vector_of_seeds, "'seed' of /data/demo_1 is no single value"),
+        (a_vector_of_seeds, "'seed' of /data/demo_1 is not a single value"),
         (deep_paraphrases, "no readable HDF5|nested too deeply"),
-        (another_name, "'demo_one', which is no demonstration"),
+        (another_name, "'demo_one', which is not a demonstration"),
     ],
 )
 def test_what_is_wrong_with_a_file_is_one_line(

@@ -1,4 +1,4 @@
-"""Demonstrators do their tasks in real simulation, on arms of different build."""
+"""Scripted experts do their tasks in real simulation, on arms of different build."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every arm has in common: where it starts, its tool frame, its gripper, standing still."""
+"""What every arm has in common: start pose, end-effector frame, gripper, standing still."""
 
 from __future__ import annotations
 

@@ -161,8 +161,8 @@ def test_options_that_make_no_sense_are_refused(options: dict, message: str) -> 
         ("octo-tiny", Inference(execute=5), "octo-tiny predicts chunks of 4 actions"),
         ("octo-tiny", Inference(diffusion_steps=11), "trained with 10 diffusion steps"),
         ("octo-tiny-categorical", Inference(diffusion_steps=5), "no diffusion head"),
-        ("expert", Inference(ensemble=True), "expert has no options of inference; .* ensemble"),
-        ("random", Inference(task="goal"), "random has no options of inference; .* task=goal"),
+        ("expert", Inference(ensemble=True), "expert has no inference options; .* ensemble"),
+        ("random", Inference(task="goal"), "random has no inference options; .* task=goal"),
     ],
 )
 def test_options_that_a_policy_does_not_have_are_refused(

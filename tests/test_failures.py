@@ -19,7 +19,7 @@ import pytest
 
 from octo_bench.agents.random import RandomAgent
 from octo_bench.cli import run
-from octo_bench.cli.exits import INTERRUPTED, UNFIT
+from octo_bench.cli.exits import INTERRUPTED, INVALID
 from octo_bench.evaluation import shares
 from octo_bench.evaluation.conditions import PLAIN
 from octo_bench.evaluation.episodes import INFRASTRUCTURE_ERRORS, roll_out
@@ -122,16 +122,16 @@ def test_an_episode_that_always_breaks_is_an_error_and_no_failure(
     assert determined(records) == determined([*undisturbed[:2], *undisturbed[3:]])
 
 
-def test_a_run_with_many_errors_is_written_and_unfit(
+def test_a_run_with_many_errors_is_written_and_invalid(
     faulty: type[Faulty], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     faulty.times = 1000
     out = tmp_path / "episodes.parquet"
     options = ["--episodes", str(EPISODES), "--out", str(out)]
-    assert run(["evaluate", "random", LIFT, *options]) == UNFIT
+    assert run(["evaluate", "random", LIFT, *options]) == INVALID
     printed = capsys.readouterr()
     assert "0 of 5 episodes succeeded" in printed.out
-    assert "with the errors as failures 0.0%, as successes 16.7%" in printed.out
+    assert "counting errors as failures: 0.0%; as successes: 16.7%" in printed.out
     assert "infrastructure errors: 1 of 6 episodes" in printed.err
     assert len(read_records(out)) == EPISODES
 
@@ -187,7 +187,7 @@ def test_a_simulation_that_becomes_unstable_is_an_error() -> None:
             return stepped
 
     (record,) = roll_out(RandomAgent(7), [Wild(LIFT, images=False)], [0], 0)
-    assert record.error == "FloatingPointError: the simulation is unstable: velocities gone wild"
+    assert record.error == "FloatingPointError: the simulation is unstable: velocities diverged"
     assert (record.steps, record.policy_fault) == (2, "")
 
 

@@ -50,7 +50,7 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
 
 
 def list_sums(folder: Path) -> None:
-    """Write the list of hashes anew, for files that were changed on purpose."""
+    """Write the list of hashes again, for files that were changed on purpose."""
     lines = [f"{sha256_file(path)}  {path.name}\n" for path in folder.glob("*.safetensors")]
     (folder / SUMS).write_text("".join(lines))
 
@@ -114,7 +114,7 @@ def test_every_bad_file_is_named_and_the_answer_is_no(
     own: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert run(["verify"]) == 0
-    assert f"{own}: 1 of 1 banks" in capsys.readouterr().out
+    assert f"{own}: 1 of 1 files of initial states" in capsys.readouterr().out
     shutil.copy(own / OWN_FILE, own / "Unlisted-Panda.safetensors")
     (own / OWN_FILE).write_bytes(b"other")
     (own / SUMS).write_text((own / SUMS).read_text() + f"{'0' * 64}  Gone-Panda.safetensors\n")
@@ -150,14 +150,14 @@ def test_a_bank_that_is_not_what_was_frozen_is_refused(
     bank["values"][1, 0] += 1e-9
     save_file(bank, own / OWN_FILE)
     env = OctoBenchEnvironment(OWN, images=False)
-    with pytest.raises(BadInitialStates, match=rf"{OWN_FILE}.* is not what was frozen.*freeze"):
+    with pytest.raises(BadInitialStates, match=rf"{OWN_FILE}.* was changed.*freeze"):
         env.reset(options={"initial_state": 1})
     out = str(tmp_path / "out.parquet")
     assert run(["evaluate", "expert", OWN, "--episodes", "1", "--out", out]) == 2
     assert capsys.readouterr().err.startswith(f"error: {own / OWN_FILE}: ")
     (own / OWN_FILE).write_bytes(b"no safetensors")
     list_sums(own)
-    with pytest.raises(BadInitialStates, match="is no bank"):
+    with pytest.raises(BadInitialStates, match="is not a bank"):
         env.reset(options={"initial_state": 1})
     (own / SUMS).write_text("what a list\n")
     with pytest.raises(BadInitialStates, match=f"{SUMS}.*line 1"):

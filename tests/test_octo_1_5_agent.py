@@ -143,7 +143,7 @@ def test_a_broken_tokenizer_is_one_clear_line(tmp_path: Path) -> None:
     folder = write_octo_1_5(tmp_path / "tiny")
     (folder / "tokenizer" / "tokenizer.json").write_text("{}")
     agent = agent_of(folder)
-    with pytest.raises(BadCheckpoint, match=r"tokenizer\.json: is no tokenizer"):
+    with pytest.raises(BadCheckpoint, match=r"tokenizer\.json: is not a tokenizer"):
         agent.act(observations(), TASKS, noise_for(agent))
 
 

@@ -125,8 +125,8 @@ def test_a_row_of_errors_only_has_a_page_too(tmp_path: Path) -> None:
     folder = write_study(tmp_path, records + cell([True] * 5, demos=50))
     write_page(read_study(folder / "study.toml"), folder, folder / "report.html", films=False)
     text = (folder / "report.html").read_text()
-    assert "no episode came to its end" in text
-    assert "<strong>Unfit.</strong>" in text
+    assert "no episode was completed" in text
+    assert "<strong>Invalid.</strong>" in text
 
 
 def test_the_funnel_counts_who_came_as_far_or_further() -> None:
@@ -316,7 +316,7 @@ def test_mistakes_are_told_in_one_line(page: Path, tmp_path: Path, capsys) -> No
         (["no-such-study"], "unknown study 'no-such-study'; known: "),
         ([str(tmp_path)], "has no study.toml"),
         ([str(study), "--from", str(tmp_path)], "the study has no records yet; make them with"),
-        ([str(study), "--out", "page.pdf"], "page.pdf: is no page; name it .html"),
+        ([str(study), "--out", "page.pdf"], "page.pdf: is not an HTML file; name it .html"),
     ):
         assert run(["report", *arguments]) == 2
         error = capsys.readouterr().err

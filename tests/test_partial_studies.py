@@ -280,7 +280,7 @@ def test_a_selection_measures_only_that_and_compares_it_with_what_is_committed(
     )
     assert printed.err == "1 of 1 rates lie outside their interval\n"
     assert run([*lift, "--policy", "random"]) == 0
-    assert "the study has no committed episodes of it" in capsys.readouterr().out
+    assert "the study has no committed episodes of this cell" in capsys.readouterr().out
     assert {file: file.read_bytes() for file in tmp_path.iterdir() if file.is_file()} == before
     assert not (tmp_path / "runs").exists()
 
@@ -310,7 +310,7 @@ def test_ctrl_c_writes_what_is_finished(
         run(["reproduce", str(tmp_path)])
     assert ended.value.code == 130
     assert capsys.readouterr().err == (
-        "interrupted; what is done is kept, the same command goes on\n"
+        "interrupted; finished work is kept, and the same command continues\n"
     )
     assert "4 of 18 cells" in (tmp_path / "table.md").read_text()
     assert len(read_records(tmp_path / "episodes.parquet")) == 16

@@ -35,7 +35,7 @@ def meet(mine: Path, other: Path) -> dict[str, Any]:
 
 
 def refuse(path: Path) -> dict[str, Any]:
-    raise BadFile(path, "is broken", "mend it")
+    raise BadFile(path, "is broken", "fix it")
 
 
 def crash() -> dict[str, Any]:
@@ -110,7 +110,7 @@ def test_as_many_processes_as_workers_run_at_the_same_time(tmp_path: Path) -> No
 
 
 def test_the_users_mistake_in_a_task_keeps_its_message_and_exit_code(tmp_path: Path) -> None:
-    with pytest.raises(TaskFailed, match=r"data\.hdf5: is broken; mend it") as failure:
+    with pytest.raises(TaskFailed, match=r"data\.hdf5: is broken; fix it") as failure:
         run([task("refuse", tmp_path, refuse, path=Path("data.hdf5"))], 1, tmp_path)
     assert failure.value.exit_code == 2
     assert not (tmp_path / "refuse.json").exists()

@@ -63,7 +63,7 @@ def work_slowly(seconds: float) -> Iterator[str]:
 
 
 def refuse(path: Path) -> None:
-    raise BadFile(path, "is broken", "mend it")
+    raise BadFile(path, "is broken", "fix it")
 
 
 def half_a_megabyte_then_stop(mark: Path) -> Iterator[bytes]:
@@ -165,7 +165,7 @@ def test_a_job_without_progress_is_ended_and_one_that_gets_on_is_not() -> None:
 
 
 def test_the_users_mistake_and_a_bug_are_raised_here(tmp_path: Path) -> None:
-    with pytest.raises(BadFile, match="is broken; mend it"):
+    with pytest.raises(BadFile, match="is broken; fix it"):
         list(results(refuse, [(tmp_path,)], 1))
     with pytest.raises(RuntimeError, match="TypeError"):
         list(results(square, [("two",)], 1))

@@ -189,11 +189,11 @@ def test_provenance_of_another_kind_is_refused(
 
 def test_a_file_without_content_or_episodes_is_told_in_one_line(path: Path) -> None:
     write_records([], path, None)
-    with pytest.raises(BadRecords, match=r"episodes\.parquet: has no episodes; make it anew"):
+    with pytest.raises(BadRecords, match=r"episodes\.parquet: has no episodes; make it again"):
         read_records(path)
     path.write_bytes(b"")
     for read in (read_records, read_provenance):
-        with pytest.raises(BadRecords, match=r"episodes\.parquet: is empty; make it anew"):
+        with pytest.raises(BadRecords, match=r"episodes\.parquet: is empty; make it again"):
             read(path)
     path.unlink()
     for read in (read_records, read_provenance):
@@ -226,7 +226,7 @@ def test_a_truncated_or_damaged_file_is_never_a_traceback(path: Path) -> None:
     for length in range(1, len(whole), len(whole) // 60):
         path.write_bytes(whole[:length])
         for read in (read_records, read_provenance):
-            with pytest.raises(BadRecords, match="is no readable Parquet file"):
+            with pytest.raises(BadRecords, match="is not a readable Parquet file"):
                 read(path)
     generator = np.random.default_rng(0)
     for _ in range(300):

@@ -28,7 +28,7 @@ LIFT = "octo_bench/Lift-Panda-v1"
 
 @pytest.fixture(scope="module")
 def baseline(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The demonstrator's episodes."""
+    """The scripted expert's episodes."""
     records = evaluate("expert", LIFT, 44, progress=False)
     path = tmp_path_factory.mktemp("baseline") / "baseline.parquet"
     write_records(records, path, provenance_of(records, 0))

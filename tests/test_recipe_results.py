@@ -204,7 +204,9 @@ def test_an_episode_is_replayed_with_the_policy_that_was_pre_trained(tmp_path: P
     other = replace(shipped, policy="octo-tiny-categorical")
     assert policy_of(other, tmp_path / "mine" / "e.parquet") == "octo-tiny-categorical"
     (folder / "config.json").unlink()
-    with pytest.raises(BadFile, match="the policy that was pre-trained is not here; make it with"):
+    with pytest.raises(
+        BadFile, match="the policy that was pre-trained is not available here; make it with"
+    ):
         policy_of(zero, file)
     alone = tmp_path / "mine" / "e.parquet"
     assert policy_of(zero, alone) == "three arms"  # nothing tells that it is a study's

@@ -195,19 +195,19 @@ def read_junit(path: Path) -> ElementTree.Element:
 def test_junit_tells_the_verdicts_apart(gate, tmp_path: Path) -> None:
     path = tmp_path / "junit.xml"
     worse, _ = gate(episodes_of([True] * 50, name="a\x00b <&>"), failing)
-    write_junit(worse, None, path, unfit=False)
+    write_junit(worse, None, path, invalid=False)
     suite = read_junit(path)
     assert suite.get("name") == "random against a?b <&>"
     failure = suite.find("testcase/failure")
     assert failure.get("message").startswith("worse: ")
     assert f"{LIFT} episode 0: success after 50 steps -> failed" in failure.text
-    write_junit(worse, None, path, unfit=True)
+    write_junit(worse, None, path, invalid=True)
     assert read_junit(path).find("testcase/error") is not None
     short, _ = gate(episodes_of([True] * 5), lambda record: record)
-    write_junit(short, None, path, unfit=False)
+    write_junit(short, None, path, invalid=False)
     assert "cannot tell" in read_junit(path).find("testcase/skipped").get("message")
     fine, _ = gate(episodes_of([True] * 50), lambda record: record)
-    write_junit(fine, None, path, unfit=False)
+    write_junit(fine, None, path, invalid=False)
     assert len(read_junit(path).find("testcase")) == 1  # what was measured
 
 

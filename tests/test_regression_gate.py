@@ -132,7 +132,7 @@ def test_golden_answers_alone_are_enough_only_where_all_agree(
     assert gate(spoilt, baseline, "--golden-only") == 3
     assert "It acts differently" in capsys.readouterr().out
     assert gate("octo-tiny-categorical", baseline, "--golden-only") == 3
-    assert "cannot be asked for, its head draws other noise" in capsys.readouterr().out
+    assert "cannot be compared, its head draws other noise" in capsys.readouterr().out
 
 
 def test_golden_answers_tell_a_changed_scaling(
@@ -170,7 +170,7 @@ def truncated(baseline: Path, folder: Path) -> Path:
 
 
 @pytest.mark.parametrize(
-    ("content", "message"), [(b"", "is empty"), (b"text", "is no readable Parquet file")]
+    ("content", "message"), [(b"", "is empty"), (b"text", "is not a readable Parquet file")]
 )
 @pytest.mark.parametrize("command", ["regress", "compare", "bisect"])
 def test_a_broken_file_is_one_line(
@@ -188,7 +188,7 @@ def test_a_broken_file_is_one_line(
 def test_a_truncated_a_foreign_and_a_missing_file_are_one_line(
     truncated: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert "is no readable Parquet file" in mistake(capsys, POLICY, truncated)
+    assert "is not a readable Parquet file" in mistake(capsys, POLICY, truncated)
     foreign = tmp_path / "foreign.parquet"
     pyarrow.parquet.write_table(pyarrow.table({"episode": [1]}), foreign)
     assert "has no column" in mistake(capsys, POLICY, foreign)
@@ -209,7 +209,7 @@ def test_a_policy_of_another_action_size_is_one_line(
     records = evaluate("expert", "TwoArmHandover-TwoPandas", 2, progress=False)
     path = tmp_path / "two_arms.parquet"
     write_records(records, path, provenance_of(records, 0))
-    assert "acts with 7 entries" in mistake(capsys, POLICY, path)
+    assert "has actions of 7 entries" in mistake(capsys, POLICY, path)
 
 
 @pytest.mark.parametrize(

@@ -32,7 +32,7 @@ SEED = 3
 
 @pytest.fixture(scope="module")
 def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of a study: the demonstrator's episodes and those of a "fine-tuned" policy."""
+    """The folder of a study: the scripted expert's episodes and those of a "fine-tuned" policy."""
     folder = tmp_path_factory.mktemp("study")
     torch.manual_seed(0)
     policy = folder / "cells" / KEY[:16] / "policy"
@@ -108,7 +108,7 @@ def test_another_episode_is_not_taken_for_it(
     assert run(["replay", str(file), "0", "--out", out]) == FAILED
     printed = capsys.readouterr()
     assert said in printed.out
-    assert "recorded was: success after" in printed.err
+    assert "recorded: success after" in printed.err
     assert "measured with mujoco 3.0.0, here" in printed.err
 
 
@@ -161,7 +161,7 @@ def test_a_policy_that_is_not_there_is_told_with_the_way_to_get_it(
     monkeypatch.setattr("octo_bench.studies.replaying.results_root", lambda: tmp_path)
     missing = next(r for r in read_records(quick / "episodes.parquet") if r.demos == 50)
     with pytest.raises(
-        BadFile, match=r"50 demonstrations is not here; .*`octo-bench reproduce quick`"
+        BadFile, match=r"50 demonstrations is not available here; .*`octo-bench reproduce quick`"
     ):
         policy_of(missing, quick / "episodes.parquet")
     with pytest.raises(BadFile, match="lists no cell of this episode"):
@@ -169,7 +169,7 @@ def test_a_policy_that_is_not_there_is_told_with_the_way_to_get_it(
     file = tmp_path / "alone.parquet"
     write_records([tuned], file, None)
     assert run(["replay", str(file), "1"]) == 2
-    assert "does not lie in its study's folder" in capsys.readouterr().err
+    assert "is not in its study's folder" in capsys.readouterr().err
     cell = study / "cells" / KEY[:16]
     records_of_cell = cell / "0123456789abcdef" / "episodes-00000-00001.parquet"
     assert policy_of(tuned, records_of_cell) == str(cell / "policy")

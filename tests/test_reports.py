@@ -97,13 +97,13 @@ def test_episodes_that_are_not_counted_are_told_with_what_they_could_have_been()
     assert (written["worst_case"], written["best_case"]) == ("0.2308", "0.2692")
 
 
-def test_a_run_with_many_errors_is_called_unfit() -> None:
-    unfit = row(0, 10, episodes=47, errors=3)
-    assert unfit.unfit
-    assert not row(0, 10, episodes=57, errors=3).unfit
-    text = markdown(Table("A study", (unfit, row(50, 20)), references={}))
-    assert text.splitlines()[2].startswith("**Unfit.**")
-    assert "| 3, unfit |" in text
+def test_a_run_with_many_errors_is_called_invalid() -> None:
+    invalid = row(0, 10, episodes=47, errors=3)
+    assert invalid.invalid
+    assert not row(0, 10, episodes=57, errors=3).invalid
+    text = markdown(Table("A study", (invalid, row(50, 20)), references={}))
+    assert text.splitlines()[2].startswith("**Invalid.**")
+    assert "| 3, invalid |" in text
 
 
 def test_a_row_without_episodes_has_no_rate() -> None:

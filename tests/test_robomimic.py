@@ -115,11 +115,11 @@ def test_a_demonstration_that_does_not_replay_is_named(
         replay(altered, progress=False)
     with h5py.File(altered, "r+") as file:
         del file["data/demo_1/actions_executed"]
-    with pytest.raises(BadDemonstrations, match="lacks something"):
+    with pytest.raises(BadDemonstrations, match="lacks a key"):
         replay(altered, progress=False)
     with pytest.raises(BadDemonstrations, match="no such file"):
         replay(tmp_path / "absent.hdf5", progress=False)
     text = tmp_path / "notes.hdf5"
     text.write_text("not HDF5")
     assert run(["verify", str(text)]) == 2
-    assert capsys.readouterr().err.startswith(f"error: {text}: is no readable HDF5")
+    assert capsys.readouterr().err.startswith(f"error: {text}: is not a readable HDF5")

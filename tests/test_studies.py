@@ -185,7 +185,7 @@ def test_an_unknown_study_is_answered_with_the_nearest() -> None:
         (
             'policy = "octo-tiny"\nhead = "diffusion"\nfrom_scratch',
             'policy = "random"\nfrom_scratch',
-            r"'policies\[1\]\.from_scratch' says nothing: 'random' is measured as it is",
+            r"'policies\[1\]\.from_scratch' has no effect: 'random' is measured as it is",
         ),
         ("[demonstrations]", "[[conditions]]\nsuit = 1\n[demonstrations]", "did you mean 'suite'"),
         (
@@ -201,7 +201,7 @@ def test_an_unknown_study_is_answered_with_the_nearest() -> None:
         (
             "[demonstrations]",
             "[[conditions]]\nlevel = 2\n[demonstrations]",
-            r"'conditions\[0\]\.level' says nothing without a 'conditions\[0\]\.suite'",
+            r"'conditions\[0\]\.level' has no effect without 'conditions\[0\]\.suite'",
         ),
         (
             "[demonstrations]",
@@ -384,7 +384,7 @@ def test_a_policy_with_another_head_than_declared_is_named(tmp_path: Path) -> No
     swapped = text.replace('mode = "head"', 'mode = "head"\nhead = "categorical"')
     assert {cell.demos for cell in declared_cells(declare(tmp_path, swapped))} == {2}
     nothing = swapped.replace("from_scratch = true", "name = 'x'\ndemos = [0]")
-    with pytest.raises(BadStudy, match=r"nothing is measured of 'policies\[1\]', 'x'"):
+    with pytest.raises(BadStudy, match=r"'policies\[1\]', 'x', has nothing to measure"):
         declared_cells(declare(tmp_path, nothing))
 
 

@@ -1,4 +1,4 @@
-"""Which pairs are supported: the survey of demonstrators, its table, and who is turned away."""
+"""Which pairs are supported: the survey of scripted experts, its table, and who is turned away."""
 
 from __future__ import annotations
 

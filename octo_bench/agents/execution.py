@@ -1,7 +1,7 @@
 """How chunks of actions are executed: wrappers around an agent that are agents themselves.
 
-What a wrapper remembers, it remembers by row and forgets when an episode begins there, so that a
-row's answer still depends on that row alone.
+A wrapper keeps its state by row and clears it when an episode begins there, so that a row's
+actions depend on that row alone.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def with_execution(agent: Agent, inference: Inference) -> Agent:
 
 
 class _Wrapper:
-    """Asks the agent inside as it is asked itself."""
+    """Calls the wrapped agent unchanged."""
 
     def __init__(self, agent: Agent, execute: int) -> None:
         self._agent = agent
@@ -58,7 +58,7 @@ class _Wrapper:
 
 
 class RecedingHorizon(_Wrapper):
-    """Executes the first `execute` actions of each chunk, then asks anew."""
+    """Executes the first `execute` actions of each chunk, then asks for the next one."""
 
     def act(
         self,
@@ -71,7 +71,7 @@ class RecedingHorizon(_Wrapper):
 
 
 class TemporalEnsemble(_Wrapper):
-    """Asks at every step and averages what the chunks that reach this far say of it.
+    """Asks for a chunk at every step and averages those that cover the step.
 
     The weights are those of Zhao et al., "Learning Fine-Grained Bimanual Manipulation with
     Low-Cost Hardware" (ACT, 2023): exp(-decay * i), the oldest chunk's i being 0, so that older

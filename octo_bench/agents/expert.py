@@ -1,4 +1,4 @@
-"""The scripted demonstrator as an agent: the ceiling of every comparison."""
+"""The scripted expert as an agent: the ceiling of every comparison."""
 
 from __future__ import annotations
 

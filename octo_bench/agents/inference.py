@@ -1,4 +1,4 @@
-"""How a policy is asked: what may be chosen without training it anew."""
+"""Inference options: what may be chosen without training the policy again."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TaskMode = Literal["language", "goal", "both", "none"]
 
 @dataclass(frozen=True)
 class Inference:
-    """The options of inference; the defaults are the policy's own.
+    """Inference options; the defaults are the policy's own.
 
     `execute`: environment steps that are executed of each chunk, receding-horizon control.
     `ensemble`: the policy is asked at every step, and what its chunks say of it is averaged.
@@ -34,7 +34,7 @@ class Inference:
         for name in ("execute", "diffusion_steps"):
             value = getattr(self, name)
             if value is not None and value < 1:
-                raise BadInference(f"{name} = {value} is no number of steps; use 1 or more")
+                raise BadInference(f"{name} = {value} is not a number of steps; use 1 or more")
         if self.ensemble and self.execute is not None:
             raise BadInference("an ensemble executes one step of each chunk; leave out execute")
 
@@ -96,7 +96,7 @@ def described(description: str) -> Inference:
     for option in description.split(",") if description else ():
         name, equals, value = option.partition("=")
         if name not in types or (types[name] is bool) == bool(equals):
-            raise BadInference(f"'{option}' is no option of inference; known: {', '.join(types)}")
+            raise BadInference(f"'{option}' is not an inference option; known: {', '.join(types)}")
         if name in _WORDS:
             if value not in _WORDS[name]:
                 raise BadInference(f"'{option}' is unknown; use one of {', '.join(_WORDS[name])}")
@@ -106,5 +106,5 @@ def described(description: str) -> Inference:
         elif value.isdecimal():
             chosen[name] = int(value)
         else:
-            raise BadInference(f"'{option}' is no number of steps; use 1 or more")
+            raise BadInference(f"'{option}' is not a number of steps; use 1 or more")
     return Inference(**chosen)

@@ -20,7 +20,7 @@ def load_agent(policy: str, declared: Environment, inference: Inference = DEFAUL
     Args:
         policy: "random", "expert", a name under `policies/`, a folder or a Hub id.
         declared: what it will act in; its arm's action scaling is used if the policy has one.
-        inference: how the policy is asked.
+        inference: the inference options.
 
     Raises:
         UnknownName: when nothing goes by that name.
@@ -59,8 +59,9 @@ def load_agent(policy: str, declared: Environment, inference: Inference = DEFAUL
     agent = PolicyAgent(read, inference, declared.embodiment.name)
     if agent.action_size != declared.action_size:
         raise UnsupportedEnvironment(
-            f"{policy} acts with {agent.action_size} entries and {declared.id} takes "
-            f"{declared.action_size}; choose an environment with as many (see `octo-bench envs`)"
+            f"{policy} has actions of {agent.action_size} entries, {declared.id} takes "
+            f"{declared.action_size}; choose an environment of the same action size (`octo-bench "
+            "envs`)"
         )
     if config.actions == "metric" and agent.action_size != METRIC_ENTRIES:
         raise UnsupportedEnvironment(
@@ -73,9 +74,7 @@ def load_agent(policy: str, declared: Environment, inference: Inference = DEFAUL
 
 def _baseline(policy: str, declared: Environment, inference: Inference) -> Agent:
     if inference != DEFAULT:
-        raise BadInference(
-            f"{policy} has no options of inference; leave out {inference.description}"
-        )
+        raise BadInference(f"{policy} has no inference options; leave out {inference.description}")
     if policy == "random":
         from octo_bench.agents.random import RandomAgent
 

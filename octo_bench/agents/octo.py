@@ -166,7 +166,7 @@ def _camera(observations: Mapping[str, np.ndarray], name: str) -> Tensor | None:
 
 
 def _prepared(model: Octo, inference: Inference) -> Octo:
-    """The network with the options of inference."""
+    """The network with the inference options."""
     if inference.diffusion_steps is not None:
         model.head.sample_in(inference.diffusion_steps)
     if inference.precision == "bfloat16":

@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class TaskInput:
-    """What the policy is asked to do: words, a goal image (H, W, 3) uint8, both, or neither."""
+    """The task as the policy gets it: words, a goal image (H, W, 3) uint8, both, or neither."""
 
     instruction: str | None = None
     goal: np.ndarray | None = None
 
 
 class Agent(Protocol):
-    """A policy, asked in batches of a fixed size, a row an episode.
+    """A policy, called with batches of a fixed size, one row per episode.
 
-    A row's answer must not depend on the other rows, so that an episode's outcome does not depend
-    on its company.
+    A row's action chunk must not depend on the other rows, so that an episode's outcome does not
+    depend on which episodes run beside it.
 
     Attributes:
         window: observations of history that `act` receives, W.

@@ -23,7 +23,7 @@ from octo_bench.reading import require_regular
 
 ARRAY, COMPLEX, SCALAR = 1, 2, 3
 CHUNKED = "__msgpack_chunked_array__"
-MEND = "copy or download it again"
+FIX = "copy or download it again"
 
 _MOST_AXES = 16
 _MOST_KEYS = 100_000
@@ -51,7 +51,7 @@ def read_arrays(path: Path) -> dict[str, np.ndarray]:
 
 
 def _unpacked(path: Path) -> Mapping[str, Any]:
-    require_regular(path, BadCheckpoint, MEND, missing=MEND)
+    require_regular(path, BadCheckpoint, FIX, missing=FIX)
     try:
         # Mapped into memory, since reading it whole would hold everything twice.
         with (
@@ -66,12 +66,12 @@ def _unpacked(path: Path) -> Mapping[str, Any]:
                 max_str_len=_LONGEST_KEY,
             )
     except OSError as error:
-        raise BadCheckpoint(path, f"cannot be read ({error.strerror})", MEND) from error
+        raise BadCheckpoint(path, f"cannot be read ({error.strerror})", FIX) from error
     except (ValueError, TypeError, RecursionError, msgpack.UnpackException) as error:
         problem = f"is not arrays in msgpack, or is cut off ({error or type(error).__name__})"
-        raise BadCheckpoint(path, problem, MEND) from error
+        raise BadCheckpoint(path, problem, FIX) from error
     if not isinstance(tree, Mapping):
-        raise BadCheckpoint(path, "is not a map of arrays in msgpack", MEND)
+        raise BadCheckpoint(path, "is not a map of arrays in msgpack", FIX)
     return tree
 
 
@@ -80,7 +80,7 @@ def _leaves(
 ) -> Iterator[tuple[str, np.ndarray]]:
     for key, value in tree.items():
         if not isinstance(key, str) or "/" in key or len(parents) > _DEEPEST:
-            raise BadCheckpoint(path, f"has the key {key[:60]!r} in '{'/'.join(parents)}'", MEND)
+            raise BadCheckpoint(path, f"has the key {key[:60]!r} in '{'/'.join(parents)}'", FIX)
         place = (*parents, key)
         name = "/".join(place)
         try:
@@ -89,7 +89,7 @@ def _leaves(
             else:
                 yield name, _joined(value) if isinstance(value, Mapping) else _leaf(value)
         except _Unreadable as error:
-            raise BadCheckpoint(path, f"'{name}' {error}", MEND) from error
+            raise BadCheckpoint(path, f"'{name}' {error}", FIX) from error
 
 
 def _leaf(value: Any) -> np.ndarray:

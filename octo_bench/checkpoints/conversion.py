@@ -37,7 +37,7 @@ USUAL_DATASET = "bridge_dataset"
 
 _ORIGINAL = "https://github.com/octo-models/octo"
 _T5 = "language.t5."
-_MEND = f"take {released.CONFIG} and the parameters from one checkpoint"
+_FIX = f"take {released.CONFIG} and the parameters from one checkpoint"
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Conversion:
     has_tokenizer: bool
 
     def tokenizer_wanted(self, policy: Path) -> str:
-        """What is to be done before the policy can read text."""
+        """What is missing before the policy can read text."""
         name = self.config.language.tokenizer
         return f"Instructions need {policy / TOKENIZER / FILE}: put that of '{name}' there"
 
@@ -73,7 +73,7 @@ def convert(
         source: a folder, or a Hugging Face Hub id.
         destination: the policy folder; what is there already is not touched.
         step: which of the checkpoint's, the last if None.
-        dataset: whose normalisation an arm has that is in none of them.
+        dataset: the data set whose statistics unlisted embodiments get.
 
     Raises:
         BadCheckpoint: naming the file, and the key or the array, that does not fit.
@@ -124,8 +124,8 @@ def find_released(source: str, step: int | None = None) -> Path:
         return Path(source)
     name = source.removeprefix("hf://")
     if not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        mend = "name a folder or a Hugging Face Hub id, like rail-berkeley/octo-small-1.5"
-        raise BadCheckpoint(source, "no such folder", mend)
+        fix = "name a folder or a Hugging Face Hub id, like rail-berkeley/octo-small-1.5"
+        raise BadCheckpoint(source, "no such folder", fix)
     files = [released.CONFIG, released.BATCH, released.STATISTICS, released.FINETUNE]
     step_folder = "*" if step is None else step
     files += [f"{step_folder}/{released.PARAMETERS}", f"{step_folder}/default/manifest.ocdbt"]
@@ -150,12 +150,12 @@ def convert_parameters(read: Released) -> dict[str, Tensor]:
     mapped, left = [], set(read.parameters)
     for each in parameters(read.config):
         if each.original not in left:
-            raise BadCheckpoint(read.file, f"'{each.original}' is missing", _MEND)
+            raise BadCheckpoint(read.file, f"'{each.original}' is missing", _FIX)
         left.remove(each.original)
         mapped.append(each)
     if left:
         problem = f"'{min(left)}' is not part of the network in {released.CONFIG}"
-        raise BadCheckpoint(read.file, problem, _MEND)
+        raise BadCheckpoint(read.file, problem, _FIX)
     shapes = _shapes(read)
     if shapes.keys() != {each.name for each in mapped}:
         raise RuntimeError(f"unmapped: {sorted(shapes.keys() ^ {each.name for each in mapped})}")
@@ -165,9 +165,9 @@ def convert_parameters(read: Released) -> dict[str, Tensor]:
         expected = each.layout.original_shape(shapes[each.name])
         if array.shape != expected:
             problem = f"'{each.original}' has the shape {array.shape}, not {expected}"
-            raise BadCheckpoint(read.file, problem, _MEND)
+            raise BadCheckpoint(read.file, problem, _FIX)
         if array.dtype.kind != "f" or not np.isfinite(array).all():
-            problem = f"'{each.original}' holds something else than finite numbers"
+            problem = f"'{each.original}' has values that are not finite"
             raise BadCheckpoint(read.file, problem, "copy or download it again")
         converted = np.array(each.layout.convert(array), np.float32, order="C")
         tensors[each.name] = torch.from_numpy(converted)
@@ -181,7 +181,7 @@ def _shapes(read: Released) -> dict[str, tuple[int, ...]]:
             network = Octo15(read.config)
     except (ValueError, LookupError, RuntimeError) as error:
         path = read.folder / released.CONFIG
-        raise BadCheckpoint(path, f"describes no network ({error})", _MEND) from error
+        raise BadCheckpoint(path, f"describes no network ({error})", _FIX) from error
     return {name: tuple(tensor.shape) for name, tensor in stored_tensors(network).items()}
 
 
@@ -250,8 +250,8 @@ An Octo 1.5 policy with a {read.config.head} head, {summary.parameters:,} parame
 
 {read.config.chunk} steps of up to {read.config.action_size} entries, un-normalised by the \
 statistics of a dataset: metres, radians
-(rotation about x, y and z), and a gripper that is open at 1 and closed at 0. An arm that is in
-none of the datasets has the default's statistics.
+(rotation about x, y and z), and a gripper that is open at 1 and closed at 0. An embodiment
+in none of the datasets gets the default's statistics.
 
 | dataset | action entries | |
 |---|---|---|

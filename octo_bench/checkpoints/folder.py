@@ -45,7 +45,7 @@ CONFIG, WEIGHTS, STATISTICS, CARD = (
     "statistics.json",
     "README.md",
 )
-MEND = "copy the policy folder again from where it was trained"
+FIX = "copy the policy folder again from where it was trained"
 
 Architecture = Literal["octo", "octo-1.5"]
 Actions = Literal["environment", "metric"]
@@ -121,12 +121,12 @@ def read_config(folder: Path) -> PolicyConfig:
         BadCheckpoint: naming the key that is wrong.
     """
     path = folder / CONFIG
-    table = read_json(path, BadCheckpoint, MEND, missing="name a policy folder")
+    table = read_json(path, BadCheckpoint, FIX, missing="name a policy folder")
     try:
         config = _parse_config(table, path)
         require_sizes(config)
     except (ValueError, TypeError, ArithmeticError) as error:
-        raise BadCheckpoint(path, f"is not valid ({error})", MEND) from error
+        raise BadCheckpoint(path, f"is not valid ({error})", FIX) from error
     if not 1 <= config.execute <= config.model.chunk:
         problem = f"'execute' = {config.execute} is not between 1 and the chunk's length"
         raise BadCheckpoint(path, problem, f"use at most {config.model.chunk}")
@@ -135,7 +135,7 @@ def read_config(folder: Path) -> PolicyConfig:
 
 def _parse_config(table: Any, path: Path) -> PolicyConfig:
     if not isinstance(table, dict):
-        raise BadCheckpoint(path, "is not a table of keys and values", MEND)
+        raise BadCheckpoint(path, "is not a table of keys and values", FIX)
     if table.get("format") != FORMAT:
         problem = f"has format {table.get('format')!r}, not {FORMAT}"
         raise BadCheckpoint(path, problem, "use the version of octo-bench that wrote it")
@@ -146,7 +146,7 @@ def _parse_config(table: Any, path: Path) -> PolicyConfig:
     table = dict(table)
     model = table.pop("model", None)
     if not isinstance(model, dict):
-        raise BadCheckpoint(path, "has no table 'model'", MEND)
+        raise BadCheckpoint(path, "has no table 'model'", FIX)
     config = from_table(model, CONFIGS[architecture], BadCheckpoint, path, where="model.")
     return from_table(table, PolicyConfig, BadCheckpoint, path, given={"model": config})
 
@@ -160,11 +160,11 @@ def read_policy(folder: Path) -> Policy:
     config = read_config(folder)
     if not (folder / WEIGHTS).exists() and not (folder / STATISTICS).exists():
         problem = "has no weights"
-        mend = {
+        fix = {
             "octo": "it is a network to train, with `octo-bench pretrain`",
             "octo-1.5": "convert a released checkpoint with `octo-bench convert`",
         }
-        raise BadCheckpoint(folder, problem, mend[config.architecture])
+        raise BadCheckpoint(folder, problem, fix[config.architecture])
     # Released Octo 1.5 was trained on arms of several sizes at once.
     shorter = config.architecture == "octo-1.5"
     statistics = read_statistics(
@@ -173,11 +173,11 @@ def read_policy(folder: Path) -> Policy:
     entries = len(statistics.proprio.offset)
     if max(config.model.proprio_entries, default=-1) >= entries:
         problem = f"'proprio' has {entries} entries, the model reads more"
-        raise BadCheckpoint(folder / STATISTICS, problem, MEND)
+        raise BadCheckpoint(folder / STATISTICS, problem, FIX)
     try:
         require_network(config.model, lambda: build_model(config.model))
     except ValueError as error:
-        raise BadCheckpoint(folder / CONFIG, str(error), MEND) from error
+        raise BadCheckpoint(folder / CONFIG, str(error), FIX) from error
     model = build_model(config.model)
     load_weights(model, folder / WEIGHTS)
     return Policy(folder, config, statistics, model.eval())
@@ -271,30 +271,30 @@ def load_weights(model: nn.Module, path: Path) -> None:
         BadCheckpoint: naming the tensor that is missing, misshapen or unknown.
     """
     expected = stored_tensors(model)
-    require_regular(path, BadCheckpoint, MEND, missing=MEND)
+    require_regular(path, BadCheckpoint, FIX, missing=FIX)
     try:
         with safe_open(path, framework="pt") as handle:
             present = set(handle.keys())
             for name, tensor in expected.items():
                 if name not in present:
-                    raise BadCheckpoint(path, f"tensor '{name}' is missing", MEND)
+                    raise BadCheckpoint(path, f"tensor '{name}' is missing", FIX)
                 shape = tuple(handle.get_slice(name).get_shape())
                 if shape != tuple(tensor.shape):
                     problem = f"tensor '{name}' has shape {shape}, not {tuple(tensor.shape)}"
-                    raise BadCheckpoint(path, problem, MEND)
+                    raise BadCheckpoint(path, problem, FIX)
             unknown = sorted(present - expected.keys())
             if unknown:
                 problem = f"tensor '{unknown[0]}' is not part of the model in {CONFIG}"
-                raise BadCheckpoint(path, problem, MEND)
+                raise BadCheckpoint(path, problem, FIX)
             with torch.no_grad():
                 for name, tensor in expected.items():
                     stored = handle.get_tensor(name)
                     if stored.is_floating_point() != tensor.is_floating_point():
                         problem = f"tensor '{name}' holds {stored.dtype}, not {tensor.dtype}"
-                        raise BadCheckpoint(path, problem, MEND)
+                        raise BadCheckpoint(path, problem, FIX)
                     if not torch.isfinite(stored).all():
-                        problem = f"tensor '{name}' holds what is not a finite number"
-                        raise BadCheckpoint(path, problem, MEND)
+                        problem = f"tensor '{name}' has a value that is not finite"
+                        raise BadCheckpoint(path, problem, FIX)
                     tensor.copy_(stored)
     except (SafetensorError, OSError) as error:
         problem = f"is not a safetensors file ({error})"

@@ -44,7 +44,7 @@ Normalisation = Literal["normal", "bounds"]
 DEFAULT_NORMALISATION: Normalisation = "normal"
 """The original's, where nothing else is said."""
 
-_MEND = "copy or download it again"
+_FIX = "copy or download it again"
 _ONLY = "only checkpoints of Octo 1.5 can be read"
 _LARGEST = 1e30
 _SMALLEST_SCALE = 1e-8
@@ -118,25 +118,25 @@ def read_released(folder: Path, step: int | None = None) -> Released:
     try:
         trained_on = _trained_on(declared)
     except ValueError as error:
-        raise BadCheckpoint(folder / source, str(error), _MEND) from error
+        raise BadCheckpoint(folder / source, str(error), _FIX) from error
     unnamed = _is_dataset(statistics)
     # Without the file of a fine-tuning, the configuration may list the pre-training's data sets.
     own = trained_on if finetune is not None or len(trained_on) == 1 else {}
     try:
         datasets = _datasets(statistics, own if unnamed else trained_on, config.action_size)
     except ValueError as error:
-        raise BadCheckpoint(folder / STATISTICS, str(error), _MEND) from error
+        raise BadCheckpoint(folder / STATISTICS, str(error), _FIX) from error
     assumed = unnamed and not own
     return Released(folder, file, step, config, parameters, datasets, skipped, assumed)
 
 
 def _read_table(path: Path) -> dict[str, Any]:
     try:
-        table = json.loads(read_text(path, BadCheckpoint, _MEND, missing=_MEND))
+        table = json.loads(read_text(path, BadCheckpoint, _FIX, missing=_FIX))
     except (ValueError, RecursionError) as error:
-        raise BadCheckpoint(path, f"is not valid JSON ({error})", _MEND) from error
+        raise BadCheckpoint(path, f"is not valid JSON ({error})", _FIX) from error
     if not isinstance(table, dict):
-        raise BadCheckpoint(path, "is not a table of keys and values", _MEND)
+        raise BadCheckpoint(path, "is not a table of keys and values", _FIX)
     return table
 
 

@@ -37,15 +37,15 @@ def find_tokenizer(folder: Path, name: str) -> Path:
     for file in (own, Path(name) / FILE):
         if is_file(file):
             return file
-    mend = f"put the {FILE} of '{name}' there"
+    fix = f"put the {FILE} of '{name}' there"
     try:
         # Unlike hf_hub_download, this does not try again and again without a connection.
         file = Path(snapshot_download(name, allow_patterns=[FILE])) / FILE
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         problem = f"no such file, and '{name}' cannot be fetched from the Hub"
-        raise BadCheckpoint(own, problem, mend) from error
+        raise BadCheckpoint(own, problem, fix) from error
     if not file.is_file():
-        raise BadCheckpoint(own, f"no such file, and '{name}' has none on the Hub", mend)
+        raise BadCheckpoint(own, f"no such file, and '{name}' has none on the Hub", fix)
     return file
 
 
@@ -56,13 +56,13 @@ class TextTokenizer:
         """Read a `tokenizer.json`; texts are cut or padded to `length` tokens.
 
         Raises:
-            BadCheckpoint: when the file is no tokenizer.
+            BadCheckpoint: when the file is not a tokenizer.
         """
         content = read_bytes(file, BadCheckpoint, "fetch it again")
         try:
             self._tokenizer = Tokenizer.from_buffer(content)
         except Exception as error:  # the library raises nothing more particular
-            raise BadCheckpoint(file, f"is no tokenizer ({error})", "fetch it again") from error
+            raise BadCheckpoint(file, f"is not a tokenizer ({error})", "fetch it again") from error
         pad = self._tokenizer.token_to_id(PAD)
         if pad is None:
             raise BadCheckpoint(file, f"has no token '{PAD}'", "use the tokenizer of a T5")

@@ -32,10 +32,10 @@ _OF_A_PATH = (
 """Errors of the system that are about the path that was given."""
 
 app = typer.Typer(
-    help="How well does an Octo policy do on a robot it has not seen, with 0 to 200 "
-    "demonstrations? Measured in simulation, on two CPU cores.",
-    epilog="Exit codes: 0 fine, 1 the answer is no, 2 wrong usage or bad input, 3 it cannot be "
-    "told yet, 4 too many infrastructure errors, 70 an error of octo-bench itself, "
+    help="Evaluate, fine-tune and compare robot policies in simulation: how well does a policy "
+    "do on a robot that it has not seen, with 0 to 200 demonstrations?",
+    epilog="Exit codes: 0 fine, 1 the answer is no, 2 wrong usage or bad input, 3 cannot tell "
+    "yet, 4 invalid run (too many infrastructure errors), 70 an error of octo-bench itself, "
     "130 interrupted, 143 terminated",
     no_args_is_help=True,
     add_completion=False,

@@ -12,63 +12,70 @@ from octo_bench.errors import IdleOption
 
 CORES = os.cpu_count() or 1
 
-EnvId = Annotated[str, typer.Argument(metavar="ENV", help="An environment id; see `envs`.")]
+EnvId = Annotated[
+    str, typer.Argument(metavar="ENV", help="Environment id; `octo-bench envs` lists them.")
+]
 Policy = Annotated[
     str,
     typer.Argument(
         metavar="POLICY",
-        help="A name under policies/, a folder, a Hugging Face Hub id, `random` or `expert`.",
+        help="Name of a shipped policy, policy folder, Hugging Face Hub id, `random` or `expert`.",
     ),
 ]
 SuiteName = Annotated[
-    str, typer.Option(metavar="SUITE", help="A perturbation, a name under envs/suites/.")
+    str, typer.Option(metavar="SUITE", help="Perturbation: a name under envs/suites/.")
 ]
-SuiteLevel = Annotated[int, typer.Option(help="With --suite: how much of it, from 1.")]
-Workers = Annotated[int, typer.Option(min=1, help="Processes to work in, one a core at best.")]
+SuiteLevel = Annotated[
+    int, typer.Option(help="With --suite: strength of the perturbation, from 1.")
+]
+Workers = Annotated[int, typer.Option(min=1, help="Worker processes; one per core is best.")]
 EnvIds = Annotated[
     list[str] | None,
-    typer.Option("--env", metavar="ENV", help="An environment id; repeat it for more."),
+    typer.Option("--env", metavar="ENV", help="Environment id; may be repeated."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 
-_ASKING = "How the policy is asked"
+_INFERENCE = "Inference options"
 Execute = Annotated[
     int | None,
     typer.Option(
         min=1,
-        rich_help_panel=_ASKING,
-        help="Steps of each chunk to execute; else as the policy says.",
+        rich_help_panel=_INFERENCE,
+        help="Steps of each action chunk to execute. Default: the policy's own.",
     ),
 ]
 Ensemble = Annotated[
     bool,
     typer.Option(
-        "--ensemble", rich_help_panel=_ASKING, help="Ask at every step and average the chunks."
+        "--ensemble",
+        rich_help_panel=_INFERENCE,
+        help="Query the policy at every step and average the chunks.",
     ),
 ]
 DiffusionSteps = Annotated[
     int | None,
-    typer.Option(min=1, rich_help_panel=_ASKING, help="Denoise in so many steps, by DDIM."),
+    typer.Option(min=1, rich_help_panel=_INFERENCE, help="Number of denoising steps (DDIM)."),
 ]
 Half = Annotated[
     bool,
-    typer.Option("--half", rich_help_panel=_ASKING, help="Run the network in bfloat16."),
+    typer.Option("--half", rich_help_panel=_INFERENCE, help="Run the network in bfloat16."),
 ]
 Compiled = Annotated[
     bool,
-    typer.Option("--compile", rich_help_panel=_ASKING, help="Compile the network first."),
+    typer.Option("--compile", rich_help_panel=_INFERENCE, help="Compile the network first."),
 ]
 Task = Annotated[
     TaskMode,
     typer.Option(
-        rich_help_panel=_ASKING,
-        help="What the policy is told. A goal image shows what the demonstrator came to.",
+        rich_help_panel=_INFERENCE,
+        help="How the task is given. The goal image is the scene at the end of the scripted "
+        "expert's run.",
     ),
 ]
 
 
 def refuse_idle(context: typer.Context, *names: str, where: str) -> None:
-    """Refuse options that were given where they say nothing.
+    """Refuse options that were given where they have no effect.
 
     Args:
         context: the command's.

@@ -29,7 +29,7 @@ Baseline = Annotated[
     list[Path],
     typer.Option(
         metavar="RECORDS",
-        help="The baseline's episodes, as `octo-bench evaluate` wrote them; repeat it for more "
+        help="Record file of the baseline, from `octo-bench evaluate`; may be repeated for more "
         "environments.",
     ),
 ]
@@ -37,14 +37,15 @@ Where = Annotated[
     list[str] | None,
     typer.Option(
         metavar="COLUMN=VALUE",
-        help="Only these of the episodes, such as demos=50 or head=diffusion; repeat it for more.",
+        help="Use only these episodes, such as demos=50 or head=diffusion; may be repeated.",
     ),
 ]
 Allow = Annotated[
     list[str] | None,
     typer.Option(
         metavar="PACKAGE",
-        help="A version that may differ, such as torch, to ask what an upgrade changes.",
+        help="Package whose version may differ, such as torch, to measure the effect of an "
+        "upgrade.",
     ),
 ]
 Margin = Annotated[
@@ -59,7 +60,7 @@ Alpha = Annotated[
         min=1e-6,
         max=0.5,
         rich_help_panel=_GUARANTEES,
-        help="How often `worse` may be said where nothing was lost.",
+        help="Largest probability of `worse` when nothing was lost.",
     ),
 ]
 Beta = Annotated[
@@ -68,18 +69,22 @@ Beta = Annotated[
         min=1e-6,
         max=0.5,
         rich_help_panel=_GUARANTEES,
-        help="How often `no worse` may be said where the margin was lost.",
+        help="Largest probability of `no worse` when the margin was lost.",
     ),
 ]
 Budget = Annotated[
     int,
-    typer.Option(min=1, rich_help_panel=_GUARANTEES, help="Episodes to roll out at most."),
+    typer.Option(min=1, rich_help_panel=_GUARANTEES, help="Most episodes to roll out."),
 ]
 
 
 def compare(
-    a: Annotated[Path, typer.Argument(metavar="A.parquet", help="Episodes of the first policy.")],
-    b: Annotated[Path, typer.Argument(metavar="B.parquet", help="Those of the second one.")],
+    a: Annotated[
+        Path, typer.Argument(metavar="A.parquet", help="Record file of the first policy.")
+    ],
+    b: Annotated[
+        Path, typer.Argument(metavar="B.parquet", help="Record file of the second policy.")
+    ],
     env: EnvIds = None,
     where_a: Where = None,
     where_b: Where = None,
@@ -87,18 +92,18 @@ def compare(
         bool,
         typer.Option(
             "--dispersion",
-            help="Ask both policies repeatedly how they act in the same states, too.",
+            help="Also measure how much both policies' actions vary in the same states.",
         ),
     ] = False,
     allow: Allow = None,
-    out: Annotated[Path | None, typer.Option(help="Markdown file to write it to, too.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Markdown file to write as well.")] = None,
     as_json: AsJson = False,
 ) -> None:
     """Compare two policies, or two heads, episode by episode on the same initial states.
 
-    Success with a paired test; steps, stages reached, latency, jerk; the episodes that came out
-    differently. A difference is B minus A. To compare within a study, name its file twice and
-    choose with --where-a and --where-b.
+    Prints success with a paired test, steps, stages reached, latency, jerk, and the outcome
+    changes. A difference is B minus A. To compare within a study, name its file twice and select
+    with --where-a and --where-b.
     """
     from octo_bench.evaluation.comparison import compare as compare_episodes
     from octo_bench.files import require_writable, write_text
@@ -137,8 +142,8 @@ def regress(
         typer.Option(
             "--write-golden",
             rich_help_panel=_BEFORE_EPISODES,
-            help="POLICY is the baseline: keep some of its answers beside (the first) RECORDS, "
-            "and end.",
+            help="POLICY is the baseline: store some of its actions beside (the first) RECORDS, "
+            "then exit.",
         ),
     ] = False,
     golden_only: Annotated[
@@ -146,13 +151,15 @@ def regress(
         typer.Option(
             "--golden-only",
             rich_help_panel=_BEFORE_EPISODES,
-            help="Roll nothing out: 0 if all answers agree, else 3.",
+            help="Compare golden answers only, without rollouts: exit 0 if all agree, otherwise 3.",
         ),
     ] = False,
     tolerance: Annotated[
         float,
         typer.Option(
-            min=0.0, rich_help_panel=_BEFORE_EPISODES, help="Difference of actions that agree."
+            min=0.0,
+            rich_help_panel=_BEFORE_EPISODES,
+            help="Largest difference of actions that counts as agreement.",
         ),
     ] = 1e-5,
     out: Annotated[
@@ -166,7 +173,7 @@ def regress(
         Path | None,
         typer.Option(
             rich_help_panel=_KEPT,
-            help="Folder for films of the episodes that came out differently.",
+            help="Folder for films of the episodes whose outcome changed.",
         ),
     ] = None,
     baseline_policy: Annotated[
@@ -174,7 +181,7 @@ def regress(
         typer.Option(
             metavar="POLICY",
             rich_help_panel=_KEPT,
-            help="With --films: the baseline itself, to film it beside the new one.",
+            help="With --films: the baseline policy, to film it beside the new one.",
         ),
     ] = None,
     allow: Allow = None,
@@ -183,10 +190,9 @@ def regress(
 ) -> None:
     """Is a policy worse than the baseline? A gate for continuous integration.
 
-    It is rolled out on the initial states of the baseline's episodes until the answer is known.
-    Exits with 0 for no worse, 1 for worse, 3 if the budget did not suffice to tell, 4 if too many
-    episodes ended in an infrastructure error, 70 for an error of octo-bench itself. A gate that was
-    stopped starts again.
+    Rolls out POLICY on the baseline's initial states until the answer is known. Exit codes: 0 no
+    worse, 1 worse, 3 cannot tell within the budget, 4 invalid run (too many infrastructure
+    errors), 70 an error of octo-bench itself. A gate that was stopped starts again.
     """
     from octo_bench.evaluation.golden import check_golden, golden_path, read_golden
     from octo_bench.evaluation.golden import record_golden as answers_of
@@ -226,7 +232,7 @@ def regress(
     if junit is not None:
         from octo_bench.reports.junit import write_junit
 
-        write_junit(regression, check, junit, unfit=any(row.unfit for row in rows))
+        write_junit(regression, check, junit, invalid=any(row.invalid for row in rows))
     filmed = [] if films is None else _film(regression, episodes, baseline_policy, films, workers)
     _print_gate(regression, check, filmed, as_json)
     require_few_errors(rows)
@@ -236,7 +242,7 @@ def regress(
 def bisect(
     checkpoints: Annotated[
         list[str],
-        typer.Argument(metavar="CHECKPOINT...", help="Policies in order, the oldest first."),
+        typer.Argument(metavar="CHECKPOINT...", help="Policies, oldest first."),
     ],
     baseline: Baseline,
     env: EnvIds = None,
@@ -251,9 +257,9 @@ def bisect(
 ) -> None:
     """Find the first checkpoint that is worse than the baseline.
 
-    Each probe is the gate of `regress`, --budget is of each. Together they are wrong no more often
-    than one gate. Exits with 1 if some checkpoint is worse, 0 if the last one is not, 3 if that
-    cannot be told, 4 if too many episodes ended in an infrastructure error, 70 for an error of
+    Each probe is a gate as in `regress`, with its own --budget. All probes together are wrong no
+    more often than one gate. Exit codes: 0 the last checkpoint is no worse, 1 a checkpoint is
+    worse, 3 cannot tell, 4 invalid run (too many infrastructure errors), 70 an error of
     octo-bench itself.
     """
     from octo_bench.evaluation.bisection import bisect as search
@@ -332,7 +338,8 @@ def _print_gate(
         return
     if regression.unchecked:
         print(
-            f"{regression.baseline} does not tell its definitions and versions: not checked",
+            f"{regression.baseline} does not record its definitions and versions, so they were "
+            "not checked",
             file=sys.stderr,
         )
     print_rows(gate_rows(regression), as_json)

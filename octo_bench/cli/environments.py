@@ -1,4 +1,4 @@
-"""Commands about the environments: what there is, frozen states, whether all is as it was."""
+"""Commands about environments: listing, frozen initial states, verification."""
 
 from __future__ import annotations
 
@@ -27,15 +27,16 @@ def envs(
     context: typer.Context,
     render: Annotated[
         Path | None,
-        typer.Option(metavar="SHEET.png", help="Draw them all on one sheet instead."),
+        typer.Option(metavar="SHEET.png", help="Draw them on one sheet instead of listing them."),
     ] = None,
     beside_stock: Annotated[
-        bool, typer.Option("--beside-stock", help="With --render: beside robosuite's own look.")
+        bool,
+        typer.Option("--beside-stock", help="With --render: beside robosuite's own rendering."),
     ] = False,
     env: EnvIds = None,
     as_json: AsJson = False,
 ) -> None:
-    """List the environments: every declared task on every declared arm."""
+    """List the environments: every task on every embodiment."""
     from octo_bench.definitions import environment, environments
     from octo_bench.support import support
 
@@ -69,19 +70,19 @@ def envs(
 
 def demonstrators(
     env: EnvIds = None,
-    seeds: Annotated[int, typer.Option(min=1, help="Episodes each demonstrator tries.")] = 100,
+    seeds: Annotated[int, typer.Option(min=1, help="Episodes per scripted expert.")] = 100,
     stock: Annotated[
-        bool, typer.Option("--stock", help="Try the seeds with robosuite's own controller too.")
+        bool, typer.Option("--stock", help="Run the seeds with robosuite's own controller, too.")
     ] = False,
     workers: Workers = CORES,
     out: Annotated[
-        Path | None, typer.Option(help="CSV table; the shipped one if not given.")
+        Path | None, typer.Option(help="CSV table to write. Default: the shipped one.")
     ] = None,
 ) -> None:
-    """Measure how often the demonstrators succeed: that is what makes a pair supported.
+    """Measure how often the scripted experts succeed, which decides which pairs are supported.
 
-    Without --env, those that the table does not have yet. A README.md beside the shipped table
-    shows it.
+    Without --env, every pair that is not in the table yet. README.md beside the shipped table is
+    updated.
     """
     from octo_bench.definitions import environments
     from octo_bench.demonstrations.survey import survey
@@ -109,21 +110,22 @@ def demonstrators(
 def freeze(
     envs: Annotated[
         list[str] | None,
-        typer.Argument(metavar="ENV...", help="Environment ids; all that are supported if none."),
+        typer.Argument(metavar="ENV...", help="Environment ids. Default: all supported ones."),
     ] = None,
-    states: Annotated[int, typer.Option(min=1, help="Initial states of each.")] = 200,
+    states: Annotated[int, typer.Option(min=1, help="Initial states per environment.")] = 200,
     out: Annotated[
         Path | None,
-        typer.Option(help="Folder to write to; beside the declarations if not given."),
+        typer.Option(help="Folder to write to. Default: beside the declarations."),
     ] = None,
     again: Annotated[
-        bool, typer.Option("--again", help="Make anew what is there, too; it comes out the same.")
+        bool,
+        typer.Option("--again", help="Make existing files again, too; the result is the same."),
     ] = False,
     workers: Workers = 1,
 ) -> None:
     """Freeze the initial states that evaluation starts from, with their SHA-256 sums.
 
-    What is there and intact is kept, so that a freeze that was stopped goes on.
+    Intact files are kept, so the same command continues a freeze that was stopped.
     """
     from octo_bench.definitions import environments
     from octo_bench.files import require_writable_folder
@@ -136,11 +138,12 @@ def freeze(
     env_ids = envs or [each.id for each in environments() if support(each).supported]
     if not env_ids:
         raise UnsupportedEnvironment(
-            f"{demonstrators_table()} lists no supported environment; name those to freeze"
+            f"{demonstrators_table()} lists no supported environment; name the environments to "
+            "freeze"
         )
     with resumable():
         made = freeze_states(env_ids, out, states=states, workers=workers, again=again)
-    print(f"{made} banks made, {len(env_ids) - made} were there")
+    print(f"{made} files of initial states made, {len(env_ids) - made} were there")
 
 
 def verify(
@@ -158,10 +161,10 @@ def verify(
     ] = False,
     env: EnvIds = None,
     policy: Annotated[
-        str, typer.Option(metavar="POLICY", help="Who acts, with --determinism.")
+        str, typer.Option(metavar="POLICY", help="With --determinism: the policy that acts.")
     ] = "expert",
     episodes: Annotated[
-        int, typer.Option(min=1, help="Episodes in each environment, with --determinism.")
+        int, typer.Option(min=1, help="With --determinism: episodes per environment.")
     ] = 4,
     suite: SuiteName = "",
     level: SuiteLevel = 1,
@@ -169,10 +172,10 @@ def verify(
 ) -> None:
     """Check the frozen initial states against their SHA-256 sums.
 
-    Or, when files are given, that each demonstration in them replays as recorded and succeeds;
-    or determinism itself.
+    With FILE: replay each demonstration and check that it succeeds as recorded. With
+    --determinism: roll out the same episodes in several ways and compare them.
 
-    Exits with 1 when something is not as it should be, a line for each.
+    Exits with 1 if a check fails, one line each.
     """
     if files:
         refuse_idle(context, "determinism", where="with files to replay")
@@ -210,7 +213,9 @@ def verify(
             print_rows(rows, as_json)
         problems = [line for each in folders for line in each.problems]
         for each in folders if not as_json else ():
-            print(f"{each.folder}: {each.intact} of {each.files} banks are as they were frozen")
+            print(
+                f"{each.folder}: {each.intact} of {each.files} files of initial states are intact"
+            )
     for problem in problems:
         print(problem, file=sys.stderr)
     if problems:

@@ -1,4 +1,4 @@
-"""Commands that put a policy, or the simulation, to the test."""
+"""Commands that evaluate, film or time a policy, or time the simulation."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def evaluate(
     episodes: Annotated[int, typer.Option(min=1, help="Episodes to roll out.")],
     out: Annotated[Path, typer.Option(help="Parquet file of episode records to write.")],
     seed: Annotated[
-        int, typer.Option(min=0, help="Study seed; the same one, the same states.")
+        int, typer.Option(min=0, help="Study seed; the same seed gives the same initial states.")
     ] = 0,
     suite: SuiteName = "",
     level: SuiteLevel = 1,
@@ -83,7 +83,7 @@ def evaluate(
     )
     if row.errors:
         worst, best = row.completion.worst, row.completion.best
-        print(f"with the errors as failures {worst:.1%}, as successes {best:.1%}")
+        print(f"counting errors as failures: {worst:.1%}; as successes: {best:.1%}")
     require_few_errors([row])
 
 
@@ -91,8 +91,8 @@ def watch(
     context: typer.Context,
     policy: Policy,
     env: EnvId,
-    out: Annotated[Path, typer.Option(help="Film (.mp4, .gif) or strip of pictures (.png).")],
-    episode: Annotated[int, typer.Option(min=0, help="Number of the episode.")] = 0,
+    out: Annotated[Path, typer.Option(help="Film (.mp4, .gif) or strip of frames (.png).")],
+    episode: Annotated[int, typer.Option(min=0, help="Episode number.")] = 0,
     seed: Annotated[int, typer.Option(min=0, help="Study seed, as for `evaluate`.")] = 0,
     suite: SuiteName = "",
     level: SuiteLevel = 1,
@@ -103,7 +103,7 @@ def watch(
     compiled: Compiled = False,
     task: Task = "language",
 ) -> None:
-    """Roll out one episode, the same as `evaluate` does, and write what the front camera saw."""
+    """Roll out one episode as `evaluate` does, and film it with the front camera."""
     from octo_bench.evaluation.films import watch as watch_episode
     from octo_bench.files import require_writable
 
@@ -112,7 +112,7 @@ def watch(
     require_writable(out)
     inference = _inference(execute, ensemble, diffusion_steps, half, compiled, task)
     record = watch_episode(policy, env, episode, out, seed, suite, level, inference)
-    outcome = "success" if record.success_once else f"got as far as '{record.furthest_stage}'"
+    outcome = "success" if record.success_once else f"furthest stage '{record.furthest_stage}'"
     print(f"{out}: {outcome} after {record.steps} steps")
 
 
@@ -122,46 +122,46 @@ def speed(
         list[str] | None,
         typer.Argument(
             metavar="[POLICY]...",
-            help="Names under policies/, folders or Hugging Face Hub ids. A folder without weights "
-            "is measured with random ones.",
+            help="Names of shipped policies, policy folders or Hugging Face Hub ids. A folder "
+            "without weights is measured with random weights.",
         ),
     ] = None,
     simulation: Annotated[
         bool,
-        typer.Option("--simulation", help="Measure simulation beside stock robosuite instead."),
+        typer.Option("--simulation", help="Time the simulation beside stock robosuite instead."),
     ] = False,
     only: Annotated[
         list[str] | None,
-        typer.Option(metavar="OPTION", help="Measure this and eager alone; repeat it for more."),
+        typer.Option(
+            metavar="OPTION", help="Measure only this option beside eager; may be repeated."
+        ),
     ] = None,
-    threads: Annotated[int, typer.Option(min=1, help="Threads that a policy may use.")] = CORES,
+    threads: Annotated[int, typer.Option(min=1, help="Threads for the policy.")] = CORES,
     env: EnvIds = None,
-    steps: Annotated[
-        int, typer.Option(min=1, help="Control steps of simulation that a turn times.")
-    ] = 20,
+    steps: Annotated[int, typer.Option(min=1, help="Control steps timed per repeat.")] = 20,
     repeats: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Turns that all take; medians count.", show_default="30, simulation 5"
+            min=1, help="Repeats; the median is reported.", show_default="30, simulation 5"
         ),
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="JSON file to write it all to; for policies, README.md beside it too, and what "
-            "it has of other policies, measured on the same, stays."
+            help="JSON file to write. For policies, README.md is written beside it, and other "
+            "policies that were measured on the same machine are kept."
         ),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure how fast policies answer, or how fast simulation is.
+    """Measure how fast policies or the simulation run.
 
     Policies: milliseconds of one call, actions a second, and what compiling, half precision, fewer
     denoising steps and batches do to both and to the actions. Simulation: milliseconds a control
     step with two 96 px cameras, ours / stock robosuite's.
     """
     if bool(policies) == simulation:
-        raise typer.BadParameter("say what to measure: policies by name, or --simulation")
+        raise typer.BadParameter("name the policies to measure, or give --simulation")
     from octo_bench.files import require_writable
 
     if out is not None:

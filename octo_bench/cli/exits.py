@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 FAILED = 1
 UNDECIDED = 3
-UNFIT = 4
+INVALID = 4
 BROKEN = 70
 INTERRUPTED = 130
 TERMINATED = 143
@@ -32,14 +32,14 @@ def resumable() -> Iterator[None]:
     try:
         yield
     except KeyboardInterrupt as interrupt:
-        print("interrupted; what is done is kept, the same command goes on", file=sys.stderr)
+        print("interrupted; finished work is kept, and the same command continues", file=sys.stderr)
         sys.exit(TERMINATED if isinstance(interrupt, Terminated) else INTERRUPTED)
 
 
 def require_few_errors(rows: Sequence[Row]) -> None:
-    """Say how many episodes ended in an infrastructure error; exit with `UNFIT` if many."""
+    """Print the number of infrastructure errors; exit with `INVALID` if there are too many."""
     if errors := sum(row.errors for row in rows):
         episodes = errors + sum(row.episodes for row in rows)
         print(f"infrastructure errors: {errors} of {episodes} episodes", file=sys.stderr)
-    if any(row.unfit for row in rows):
-        raise typer.Exit(UNFIT)
+    if any(row.invalid for row in rows):
+        raise typer.Exit(INVALID)

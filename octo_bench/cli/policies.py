@@ -29,13 +29,13 @@ def _with_a_network(policy: str) -> str:
 
     if policy in BASELINES:
         raise typer.BadParameter(
-            f"'{policy}' has no network to fine-tune; choose one of `octo-bench policies`"
+            f"'{policy}' has no network to fine-tune; choose a policy from `octo-bench policies`"
         )
     return policy
 
 
 def policies(as_json: AsJson = False) -> None:
-    """List the policies that are shipped; one without weights is a network to train."""
+    """List the shipped policies. One without weights is a network to train."""
     from octo_bench.checkpoints.folder import CONFIG, WEIGHTS, image_sizes, read_config
     from octo_bench.paths import policies_root
 
@@ -61,25 +61,27 @@ def convert(
     source: Annotated[
         str,
         typer.Argument(
-            metavar="SOURCE", help="A released Octo 1.5 checkpoint: a folder or a Hub id."
+            metavar="SOURCE", help="Released Octo 1.5 checkpoint: a folder or a Hub id."
         ),
     ],
     destination: Annotated[
-        Path, typer.Argument(metavar="DESTINATION", help="Policy folder to write; a new one.")
+        Path, typer.Argument(metavar="DESTINATION", help="Policy folder to write; must not exist.")
     ],
     step: Annotated[
-        int | None, typer.Option(min=0, help="Which step of the checkpoint; the last if none.")
+        int | None, typer.Option(min=0, help="Step of the checkpoint. Default: the last one.")
     ] = None,
     dataset: Annotated[
         str | None,
         typer.Option(
-            metavar="NAME", help="Whose action statistics an arm has that is in no dataset."
+            metavar="NAME",
+            help="Data set whose action statistics are used for embodiments that the checkpoint "
+            "does not list.",
         ),
     ] = None,
 ) -> None:
     """Convert a released Octo 1.5 checkpoint, or a fine-tune of one, to a policy folder.
 
-    Neither JAX nor TensorFlow is needed, and nothing of the checkpoint is executed.
+    Needs neither JAX nor TensorFlow, and executes nothing in the checkpoint.
     """
     from octo_bench.checkpoints.conversion import convert as convert_checkpoint
 
@@ -100,8 +102,10 @@ def collect(
     context: typer.Context,
     env: EnvId,
     demos: Annotated[int, typer.Option(min=1, help="Successful demonstrations to keep.")],
-    out: Annotated[Path, typer.Option(help="HDF5 file to write; a cut-off one is continued.")],
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the first try; the rest follow.")] = 0,
+    out: Annotated[Path, typer.Option(help="HDF5 file to write; an unfinished one is continued.")],
+    seed: Annotated[
+        int, typer.Option(min=0, help="Seed of the first attempt; the next seeds follow.")
+    ] = 0,
     suite: SuiteName = "",
     level: SuiteLevel = 1,
     workers: Workers = 1,
@@ -117,22 +121,25 @@ def collect(
         summary = collect_demonstrations(
             env, demos, out, first_seed=seed, suite=suite, level=level, workers=workers
         )
-    print(f"{out}: {summary.kept} demonstrations of {summary.tried} tried, {summary.steps} steps")
+    print(
+        f"{out}: {summary.kept} demonstrations kept of {summary.tried} attempts, {summary.steps} "
+        "steps"
+    )
 
 
 def pretrain(
     recipe: Annotated[Path, typer.Argument(metavar="RECIPE", help="A recipe.toml.")],
-    out: Annotated[Path, typer.Option(help="Policy folder to write; a stopped run goes on.")],
+    out: Annotated[Path, typer.Option(help="Policy folder to write; a stopped run is continued.")],
     data: Annotated[
         Path | None,
         typer.Option(
             metavar="DIR",
-            help="Folder of the demonstrations, which recipes may share; else one inside OUT.",
+            help="Folder for demonstrations, which recipes may share. Default: inside OUT.",
         ),
     ] = None,
     workers: Workers = 1,
 ) -> None:
-    """Pre-train a policy by a recipe; the demonstrations it names are collected first."""
+    """Pre-train a policy by a recipe, after collecting the demonstrations that it names."""
     from octo_bench.files import require_writable_folder
     from octo_bench.training.pretrain import pretrain as pretrain_policy
 
@@ -148,29 +155,32 @@ def finetune(
         str,
         typer.Argument(
             metavar="POLICY",
-            help="What to start from: a name under policies/, a folder or a Hugging Face Hub id.",
+            help="Policy to start from: shipped name, policy folder or Hugging Face Hub id.",
             callback=_with_a_network,
         ),
     ],
     demonstrations: Annotated[Path, typer.Option(help="HDF5 file of demonstrations.")],
-    demos: Annotated[int, typer.Option(min=1, help="How many of them to use.")],
-    out: Annotated[Path, typer.Option(help="Policy folder to write; a stopped run goes on.")],
+    demos: Annotated[int, typer.Option(min=1, help="How many demonstrations to use.")],
+    out: Annotated[Path, typer.Option(help="Policy folder to write; a stopped run is continued.")],
     settings: Annotated[
         str | None,
         typer.Option(
             metavar="STUDY",
-            help="Train as a study does: a name under results/ or a study.toml. What it says of "
-            "POLICY, else its shared `finetune` table, with the steps of so many --demos "
-            "(interpolated if it declares none); the options below win over it.",
+            help="Take the training settings of a study (a name under results/ or a study.toml): "
+            "those for POLICY, otherwise its `finetune` table, with steps interpolated to "
+            "--demos. The options below override them.",
         ),
     ] = None,
-    mode: Annotated[Mode | None, typer.Option(help="What is trained.", show_default="full")] = None,
+    mode: Annotated[
+        Mode | None, typer.Option(help="Which parameters are trained.", show_default="full")
+    ] = None,
     head: Annotated[
         str | None,
         typer.Option(metavar="HEAD", help="Another action head, such as `categorical` or `l1`."),
     ] = None,
     proprio: Annotated[
-        bool, typer.Option("--proprio", help="Let a policy read proprioception that does not yet.")
+        bool,
+        typer.Option("--proprio", help="Add proprioception to a policy that does not read it."),
     ] = False,
     steps: Annotated[
         int | None,
@@ -179,11 +189,13 @@ def finetune(
         ),
     ] = None,
     batch_size: Annotated[
-        int | None, typer.Option(min=1, help="Windows a step.", show_default="64")
+        int | None, typer.Option(min=1, help="Batch size.", show_default="64")
     ] = None,
     learning_rate: Annotated[
         float | None,
-        typer.Option(min=0, help="The highest; it falls along a cosine.", show_default="0.0005"),
+        typer.Option(
+            min=0, help="Peak learning rate; it decays along a cosine.", show_default="0.0005"
+        ),
     ] = None,
     draw: Annotated[
         int,
@@ -200,14 +212,14 @@ def finetune(
             show_default="--demos",
         ),
     ] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the training.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Training seed.")] = 0,
     from_scratch: Annotated[
         bool, typer.Option("--from-scratch", help="Start from random weights.")
     ] = False,
 ) -> None:
     """Fine-tune a policy on demonstrations.
 
-    To an arm with another action size too: what the checkpoint has no weights for is listed.
+    The arm may have another action size. Parts that the checkpoint has no weights for are listed.
     """
     from octo_bench.demonstrations.dataset import read_demonstrations
     from octo_bench.files import require_writable_folder
@@ -243,13 +255,13 @@ def finetune(
         from_scratch=from_scratch,
     )
     if summary.new:
-        print(f"Not in {policy}, so started at random: {', '.join(summary.new)}")
+        print(f"Not in {policy}, so initialized at random: {', '.join(summary.new)}")
     if summary.clipped:
-        print(f"{summary.clipped:.2%} of the action entries are beyond what the head can give")
+        print(f"{summary.clipped:.2%} of the action entries are beyond the range of the head")
     print(f"{out}: {summary.steps} steps in {summary.seconds / 60:.1f} min")
 
 
 def _changed(settings: S, **given: object) -> S:
-    """A dataclass of settings with what is given: what is None stays as it is."""
+    """A copy of `settings` with the given values; None leaves a field unchanged."""
     changes = {name: value for name, value in given.items() if value is not None}
     return dataclasses.replace(settings, **changes)

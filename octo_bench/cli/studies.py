@@ -33,8 +33,8 @@ def reproduce(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Where to work and write; the study's folder if not given. What a selection has "
-            "computed stays only there."
+            help="Folder to work in and write to. Default: the study's folder. Results of "
+            "selected cells are kept only here."
         ),
     ] = None,
     env: Annotated[
@@ -42,27 +42,27 @@ def reproduce(
         typer.Option(
             metavar="ENV",
             rich_help_panel=_CELLS,
-            help="Only cells in this environment; see `envs`.",
+            help="Only cells in this environment.",
         ),
     ] = None,
     policy: Annotated[
         list[str] | None,
         typer.Option(
-            rich_help_panel=_CELLS, help="Only cells of this policy, as the table calls it."
+            rich_help_panel=_CELLS, help="Only cells of this policy, by its name in the table."
         ),
     ] = None,
     demos: Annotated[
         list[int] | None,
         typer.Option(
             rich_help_panel=_CELLS,
-            help="Only cells of policies fine-tuned on this many demonstrations, 0 for none.",
+            help="Only cells with this number of demonstrations.",
         ),
     ] = None,
     draw: Annotated[
         list[int] | None,
         typer.Option(
             rich_help_panel=_CELLS,
-            help="Only cells fine-tuned on this draw of the demonstrations, from 0.",
+            help="Only cells fine-tuned on this draw of demonstrations, from 0.",
         ),
     ] = None,
     train_seed: Annotated[
@@ -73,22 +73,22 @@ def reproduce(
         list[str] | None,
         typer.Option(
             rich_help_panel=_CELLS,
-            help='Only cells measured under this perturbation, "" for none.',
+            help='Only cells under this perturbation, "" for none.',
         ),
     ] = None,
     level: Annotated[
         list[int] | None,
         typer.Option(
             rich_help_panel=_CELLS,
-            help="Only cells measured at this level of a perturbation, 0 for none.",
+            help="Only cells at this level of a perturbation, 0 for none.",
         ),
     ] = None,
     inference: Annotated[
         list[str] | None,
         typer.Option(
             rich_help_panel=_CELLS,
-            help="Only cells whose policy was asked in this way, spelt as in the column "
-            '`inference` of the records, such as execute=2; "" for its own way.',
+            help="Only cells with these inference options, as in the column "
+            '`inference` of the records, such as execute=2; "" for the default.',
         ),
     ] = None,
     sample: Annotated[
@@ -96,7 +96,7 @@ def reproduce(
         typer.Option(
             min=1,
             rich_help_panel=_CELLS,
-            help="Only this many of the chosen cells, drawn at random.",
+            help="Only this many of the selected cells, drawn at random.",
         ),
     ] = None,
     sample_seed: Annotated[
@@ -106,15 +106,15 @@ def reproduce(
 ) -> None:
     """Run a declared study: collect, pre-train, fine-tune, evaluate, write table and figure.
 
-    Whatever is done is kept: when it is stopped, what is finished is written and the same command
-    goes on. A cell that is not finished here keeps what the folder's files say of it, as long as
-    it has the same key; if any has another one (other code, versions or settings), the files stay
-    as they are until those are measured anew.
+    Finished work is kept: if the run is stopped, finished cells are written, and the same command
+    continues. A cell whose key is unchanged keeps its committed results. If the key of a cell has
+    changed (other code, versions or settings), the files of the study are rewritten only when all
+    such cells have been measured again.
 
-    With options that choose cells (each may be repeated), only these are computed, all anew, and
-    compared with what is committed; nothing in the study's folder is overwritten. Exits with 1 if a
-    rate lies outside the committed 95 % interval, 4 if too many episodes ended in an infrastructure
-    error, 70 for an error of octo-bench itself.
+    With options that select cells (each may be repeated), only these are computed, from the
+    start, and compared with the committed results; nothing in the study's folder is overwritten.
+    Exit codes: 1 a rate lies outside the committed 95 % interval, 4 invalid run (too many
+    infrastructure errors), 70 an error of octo-bench itself.
     """
     from octo_bench.definitions import environment
     from octo_bench.files import require_writable_folder
@@ -173,7 +173,8 @@ def _write(study: Study, cells: Sequence[Cell], out: Path, run: Run | None) -> T
     if gathered.outdated:
         print(
             f"{out / RESULT}: has {len(gathered.outdated)} cells of other code, versions or "
-            f"settings that are not measured anew yet ({gathered.outdated[0]}, for one); the files "
+            f"settings that are not measured again yet ({gathered.outdated[0]}, for one); the "
+            "files "
             "stay as they are until then, or delete this one to write what there is",
             file=sys.stderr,
         )
@@ -195,7 +196,7 @@ def _reproduce_some(
         reruns = [
             Rerun(cell, read_finished(study, cell, work) or (), committed[cell]) for cell in cells
         ]
-    if out is None:  # so that the next selection measures anew, too
+    if out is None:  # so that the next selection measures again, too
         shutil.rmtree(work)
         with suppress(OSError):  # there is something else in it
             work.parent.rmdir()
@@ -214,21 +215,21 @@ def report(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="The page to write (.html); figures go beside it."),
+        typer.Option(metavar="FILE", help="HTML file to write; figures are written beside it."),
     ] = None,
     source: Annotated[
         Path | None,
-        typer.Option("--from", metavar="DIR", help="Where it has run, if not in its folder."),
+        typer.Option("--from", metavar="DIR", help="Folder where the study ran, if not its own."),
     ] = None,
     films: Annotated[
-        bool, typer.Option(help="Film what is not filmed yet, where the policies are there.")
+        bool, typer.Option(help="Make missing films, for policies that are available.")
     ] = True,
 ) -> None:
-    """Write a study's page: one HTML file with the table, the figures, films and all episodes.
+    """Write a study's report: one HTML file with the table, the figures, films and all episodes.
 
-    Of a study that is not finished, or still running, it shows what is there. The page needs
-    nothing but itself. The figures are written as SVG files, too, and the films kept under films/,
-    where the next page finds them.
+    A study that is unfinished or still running is reported as far as it is. The page is
+    self-contained. The figures are also written as SVG files, and the films are kept under films/
+    for the next report.
     """
     from octo_bench.errors import BadFile
     from octo_bench.files import require_writable
@@ -241,7 +242,7 @@ def report(
     folder = path.parent if source is None else source
     out = folder / "report.html" if out is None else out
     if out.suffix != ".html":
-        raise BadFile(out, "is no page", "name it .html")
+        raise BadFile(out, "is not an HTML file", "name it .html")
     require_writable(out)
     if (folder / "cells").is_dir() and not declared.is_outdated:
         _write(declared, declared_cells(declared), folder, None)
@@ -264,29 +265,31 @@ def replay(
             help="A name under results/, a study's folder, or a file of records (.parquet).",
         ),
     ],
-    episode: Annotated[int, typer.Argument(min=0, help="Number of the episode.")],
+    episode: Annotated[int, typer.Argument(min=0, help="Episode number.")],
     env: Annotated[str | None, typer.Option(metavar="ENV", help="Its environment.")] = None,
-    policy: Annotated[str | None, typer.Option(help="Its policy, as the records call it.")] = None,
+    policy: Annotated[
+        str | None, typer.Option(help="Its policy, by its name in the records.")
+    ] = None,
     head: Annotated[str | None, typer.Option(help="Its policy's action head.")] = None,
     demos: Annotated[int | None, typer.Option(help="Demonstrations of its fine-tuning.")] = None,
     draw: Annotated[int | None, typer.Option(help="Draw of these demonstrations.")] = None,
     train_seed: Annotated[int | None, typer.Option(help="Seed of its fine-tuning.")] = None,
     suite: Annotated[str | None, typer.Option(help="Its perturbation, if any.")] = None,
-    level: Annotated[int | None, typer.Option(help="How much of it.")] = None,
+    level: Annotated[int | None, typer.Option(help="Level of its perturbation.")] = None,
     inference: Annotated[
-        str | None, typer.Option(help="How the policy was asked, as in the records.")
+        str | None, typer.Option(help="Its inference options, as in the records.")
     ] = None,
     out: Annotated[
         Path | None,
         typer.Option(
-            help="The film (.mp4, .gif) or strip of pictures (.png) to write.",
+            help="Film (.mp4, .gif) or strip of frames (.png) to write.",
             show_default="EPISODE.mp4",
         ),
     ] = None,
 ) -> None:
-    """Run a recorded episode again, film it, and tell whether it comes out as it was recorded.
+    """Run a recorded episode again, film it, and check that it has the recorded states.
 
-    The options choose the episode where there is more than one of its number.
+    The options select the episode if several have its number.
     """
     from octo_bench.definitions import recorded_id
     from octo_bench.evaluation.records import read_records
@@ -313,7 +316,7 @@ def replay(
     for what, same in done.agreement.items():
         print(f"{what}: {replaying.SAID[same]}")
     if not done.matches:
-        print(f"recorded was: {replaying.outcome(record)}", file=sys.stderr)
+        print(f"recorded: {replaying.outcome(record)}", file=sys.stderr)
         for difference in replaying.other_versions(path):
             print(f"measured with {difference}", file=sys.stderr)
         raise typer.Exit(FAILED)
@@ -326,9 +329,9 @@ def calibrate(
     comparisons: Annotated[
         int, typer.Option(min=1, help="Simulated runs of the gate, for each scenario.")
     ] = 10_000,
-    seed: Annotated[int, typer.Option(min=0, help="Of all that is simulated.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the simulations.")] = 0,
 ) -> None:
-    """Measure what intervals, tests and the gate promise: coverage, errors, power, episodes saved.
+    """Measure coverage of the intervals, and errors, power and saved episodes of the gate.
 
     About two minutes on one core.
     """

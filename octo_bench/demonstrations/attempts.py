@@ -18,7 +18,7 @@ from octo_bench.simulation.world import Control
 
 @dataclass(frozen=True)
 class Attempt:
-    """One episode of the demonstrator; the arrays are None where it failed."""
+    """One episode of the scripted expert; the arrays are None where it failed."""
 
     seed: int
     success: bool
@@ -41,7 +41,7 @@ def attempt(
     level: int = 1,
     disturbance: Disturbance | None = None,
 ) -> Attempt:
-    """Let the demonstrator try the episode of `seed`, disturbed as its task says or as given."""
+    """Let the scripted expert try the episode of `seed`, disturbed as its task says or as given."""
     environment_ = _environment(env_id, images, control, suite, level)
     generator = np.random.default_rng([seed, 1])
     observation, _ = environment_.reset(seed=seed)

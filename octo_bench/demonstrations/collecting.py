@@ -1,4 +1,4 @@
-"""Collecting demonstrations: the scripted demonstrator acts, disturbed, and successes are kept.
+"""Collecting demonstrations: the scripted expert acts, disturbed, and successes are kept.
 
 Seeds are tried in order from `first_seed`, and what is kept is the first `demos` successes in
 that order, whatever the number of workers.
@@ -38,7 +38,7 @@ _VERSIONS = ("octo-bench", "robosuite", "mujoco", "numpy")
 class Source:
     """What is collected: an environment's episodes from `first_seed` on, as they are, or as a
     level of a suite changes their look (what is said stays the task's own), and how much the
-    demonstrator is disturbed."""
+    scripted expert is disturbed."""
 
     env_id: str
     first_seed: int
@@ -71,12 +71,12 @@ def collect(
 
     Args:
         suite: a perturbation whose `level` changes how each episode looks; none if empty.
-        disturbance: of the demonstrator, instead of the task's own.
+        disturbance: of the scripted expert, instead of the task's own.
 
     Raises:
         UnknownName: for an unknown environment or suite.
         UnknownLevel: for a level that the suite does not have.
-        UnsupportedEnvironment: for one whose demonstrator does not succeed often enough.
+        UnsupportedEnvironment: for one whose scripted expert does not succeed often enough.
         BadDemonstrations: when `out` is not a collection of this environment from this seed.
         BadFile: when the disk is full.
         InUse: when another process is collecting into `out`.

@@ -1,6 +1,6 @@
 """Demonstration files in robomimic's HDF5 layout (see `layout`), read into arrays.
 
-Beyond that layout the `data` group names the environment, the instruction, the demonstrator and
+Beyond that layout the `data` group names the environment, the instruction, the scripted expert and
 the versions, and each demo its seed. A file is checked as a whole before anything of it is used.
 """
 
@@ -47,7 +47,7 @@ _FIX = "collect it again with `octo-bench collect`"
 
 @dataclass(frozen=True)
 class Episode:
-    """One demonstration of T steps; `actions[t]` is the clean answer to the observation at t.
+    """One demonstration of T steps; `actions[t]` is the clean action for the observation at t.
 
     Images (T, H, W, 3) uint8, `proprio` (T, P) float32, `actions` (T, A) float32.
     `image_wrist_2` is from the second arm's wrist, None with one arm.
@@ -145,7 +145,8 @@ def read_demonstrations(
             of them removes it.
 
     Raises:
-        BadDemonstrations: for a file that is no HDF5, was cut off, lacks something, holds arrays
+        BadDemonstrations: for a file that is not an HDF5 file, was cut off, lacks something, holds
+            arrays
             that do not go together or values that cannot be, or has fewer demonstrations than
             asked for.
     """

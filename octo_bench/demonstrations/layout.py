@@ -32,7 +32,7 @@ LONGEST = 20_000
 LARGEST_IMAGE = 2048
 """Pixels of a side."""
 WIDEST = 100_000
-"""Entries a step of anything that is no image."""
+"""Entries a step of anything that is not an image."""
 LARGEST_ACTION = 10.0
 """In units of the action, of which environments execute 1 at most."""
 LARGEST_PROPRIO = 1000.0
@@ -56,7 +56,7 @@ def open_checked(path: Path) -> Iterator[h5py.File]:
     """A demonstration file, open; whatever it lacks becomes an error that names it.
 
     Raises:
-        BadDemonstrations: for a file that is no HDF5, was cut off, or has another layout.
+        BadDemonstrations: for a file that is not an HDF5 file, was cut off, or has another layout.
     """
     require_regular(path, BadDemonstrations, _FIX, missing="collect it with `octo-bench collect`")
     try:
@@ -65,7 +65,7 @@ def open_checked(path: Path) -> Iterator[h5py.File]:
     except _Unusable as problem:
         raise BadDemonstrations(path, str(problem), _FIX) from problem
     except KeyError as missing:
-        problem = f"lacks something ({missing.args[0] if missing.args else missing})"
+        problem = f"lacks a key ({missing.args[0] if missing.args else missing})"
         raise BadDemonstrations(path, problem, _FIX) from missing
     # What h5py and HDF5 raise for content that is damaged is not documented.
     except (
@@ -78,7 +78,7 @@ def open_checked(path: Path) -> Iterator[h5py.File]:
         ArithmeticError,
         MemoryError,
     ) as broken:
-        problem = "is no readable HDF5 file, or was cut off"
+        problem = "is not a readable HDF5 file, or was cut off"
         raise BadDemonstrations(path, problem, _FIX) from broken
 
 
@@ -88,7 +88,7 @@ def demo_names(file: h5py.File) -> list[str]:
     names = list(data)
     for name in names:
         if not re.fullmatch("demo_[0-9]{1,9}", name):
-            raise _Unusable(f"'data' has '{name[:60]}', which is no demonstration")
+            raise _Unusable(f"'data' has '{name[:60]}', which is not a demonstration")
     if not names:
         raise _Unusable("has no demonstrations")
     return sorted(names, key=lambda name: int(name.removeprefix("demo_")))
@@ -103,7 +103,7 @@ def check_demonstration(demo: h5py.Group) -> int:
     """Check that everything in a demonstration is there and goes together; returns its steps."""
     where = demo.name
     if not isinstance(demo, h5py.Group):
-        raise _Unusable(f"{where} is no group")
+        raise _Unusable(f"{where} is not a group")
     observations = _child(demo, "obs", h5py.Group)
     actions = _array(demo, "actions", "f", 2)
     steps = actions.shape[0]
@@ -145,10 +145,10 @@ def numbers(array: h5py.Dataset, largest: float = math.inf) -> np.ndarray:
     """The values of an array that is checked, float32, all finite and at most `largest`."""
     values = array[()].astype(np.float32)
     if not np.isfinite(values).all():
-        raise _Unusable(f"{array.name} holds what is not a finite number")
+        raise _Unusable(f"{array.name} has a value that is not finite")
     found = float(np.abs(values).max(initial=0.0))
     if found > largest:
-        raise _Unusable(f"{array.name} holds {found:.3g}; at most {largest:g} is plausible")
+        raise _Unusable(f"{array.name} has the value {found:.3g}; at most {largest:g} is plausible")
     return values
 
 
@@ -157,7 +157,7 @@ def text(group: h5py.Group, name: str) -> str:
     value = _attribute(group, name)
     value = value.decode("utf-8") if isinstance(value, bytes) else value
     if not isinstance(value, str):
-        raise _Unusable(f"the attribute '{name}' of {group.name} is no text")
+        raise _Unusable(f"the attribute '{name}' of {group.name} is not text")
     return value
 
 
@@ -166,7 +166,9 @@ def json_value(group: h5py.Group, name: str) -> Any:
     try:
         return parse_json(text(group, name))
     except ValueError as broken:
-        raise _Unusable(f"the attribute '{name}' of {group.name} is no JSON ({broken})") from broken
+        raise _Unusable(
+            f"the attribute '{name}' of {group.name} is not JSON ({broken})"
+        ) from broken
 
 
 def integer(group: h5py.Group, name: str, default: int | None = None) -> int:
@@ -175,7 +177,7 @@ def integer(group: h5py.Group, name: str, default: int | None = None) -> int:
         return default
     value = _attribute(group, name)
     if not isinstance(value, int | np.integer) or isinstance(value, bool):
-        raise _Unusable(f"the attribute '{name}' of {group.name} is no whole number")
+        raise _Unusable(f"the attribute '{name}' of {group.name} is not a whole number")
     return int(value)
 
 
@@ -184,7 +186,7 @@ def _attribute(group: h5py.Group, name: str) -> object:
         raise _Unusable(f"lacks the attribute '{name}' of {group.name}")
     held = group.attrs.get_id(name)
     if held.shape != () or held.get_storage_size() > _LONGEST_TEXT:
-        raise _Unusable(f"the attribute '{name}' of {group.name} is no single value")
+        raise _Unusable(f"the attribute '{name}' of {group.name} is not a single value")
     return group.attrs[name]
 
 
@@ -209,7 +211,7 @@ def _array(group: h5py.Group, name: str, kinds: str, axes: int) -> h5py.Dataset:
     where = array.name
     if array.shape is None or array.ndim != axes or array.dtype.kind not in kinds:
         shape = "nothing" if array.shape is None else "x".join(map(str, array.shape))
-        raise _Unusable(f"{where} holds {shape} of {array.dtype}, which is something else")
+        raise _Unusable(f"{where} has an unexpected shape or type: {shape} of {array.dtype}")
     if array.is_virtual or array.external:
         raise _Unusable(f"{where} takes its values from other files, which are not read")
     steps, *rest = array.shape

@@ -1,11 +1,11 @@
 """Scaling actions and proprioception, and `statistics.json`.
 
 The environments' actions mean the same on every arm, so one scaling is shared by all: with one per
-embodiment, an arm that was never seen gets one that no answer of the network was meant for: zero
-is then a constant tilt. Where actions mean different things, each embodiment has its own, and a
-pooled entry is there for the others. Grippers are left alone, since they are commands and not
-distances; which entries they are is declared with the data. Proprioception is scaled by one set
-of statistics.
+embodiment, an unseen arm un-normalizes outputs with an offset that the network was not
+trained for, so a zero output becomes a constant rotation. Where actions mean different things, each
+embodiment has its own, and a pooled entry is there for the others. Grippers are left alone, since
+they are commands and not distances; which entries they are is declared with the data.
+Proprioception is scaled by one set of statistics.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from octo_bench.reading import read_json
 Kind = Literal["bounds", "mean_std"]
 POOLED = "default"
 SMALLEST_ACTION_SCALE = 0.05
-"""In environment units: an action entry that hardly moves is not blown up to full range."""
+"""In environment units: an action entry that hardly moves is not scaled to full range."""
 SMALLEST_PROPRIO_SCALE = 0.01
 
 
@@ -145,7 +145,7 @@ def read_statistics(path: Path, action_size: int, *, allow_shorter: bool = False
     Raises:
         BadCheckpoint: naming the entry that is missing or has the wrong length.
     """
-    mend = "copy it again from where the policy was trained"
+    fix = "copy it again from where the policy was trained"
 
     def scaling(name: str, values: Any, sizes: Collection[int] | None = None) -> Affine:
         try:
@@ -153,22 +153,22 @@ def read_statistics(path: Path, action_size: int, *, allow_shorter: bool = False
             scale = np.asarray(values["scale"], np.float32)
             limit = None if values.get("limit") is None else float(values["limit"])
         except (AttributeError, KeyError, TypeError, ValueError, OverflowError) as error:
-            raise BadCheckpoint(path, f"'{name}' has no numeric offset and scale", mend) from error
+            raise BadCheckpoint(path, f"'{name}' has no numeric offset and scale", fix) from error
         if limit is not None and not 0 < limit < np.inf:
-            raise BadCheckpoint(path, f"'{name}.limit' = {limit} is not a positive number", mend)
+            raise BadCheckpoint(path, f"'{name}.limit' = {limit} is not a positive number", fix)
         fits = offset.ndim == 1 and offset.shape == scale.shape
         fits = fits and (sizes is None or len(offset) in sizes)
         if not (fits and np.isfinite([offset, scale]).all() and (scale > 0).all()):
             wanted = f"{'up to ' if allow_shorter else ''}{action_size}" if sizes else "as many"
             problem = f"'{name}' must hold {wanted} offsets and positive scales"
-            raise BadCheckpoint(path, problem, mend)
+            raise BadCheckpoint(path, problem, fix)
         return Affine(offset, scale, limit)
 
-    values = read_json(path, BadCheckpoint, mend, missing=mend)
+    values = read_json(path, BadCheckpoint, fix, missing=fix)
     if not isinstance(values, dict) or not isinstance(values.get("actions"), dict):
-        raise BadCheckpoint(path, "has no table 'actions'", mend)
+        raise BadCheckpoint(path, "has no table 'actions'", fix)
     if POOLED not in values["actions"]:
-        raise BadCheckpoint(path, f"'actions' has no entry '{POOLED}'", mend)
+        raise BadCheckpoint(path, f"'actions' has no entry '{POOLED}'", fix)
     if values.get("kind", "bounds") not in get_args(Kind):
         problem = f"'kind' is {values['kind']!r}"
         raise BadCheckpoint(path, problem, f"use one of {', '.join(get_args(Kind))}")

@@ -1,4 +1,4 @@
-"""Replaying recorded demonstrations: what was executed, from where it was recorded to start."""
+"""Replaying recorded demonstrations: the executed actions, from the recorded start."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from octo_bench.simulation.world import World
 
 @dataclass(frozen=True)
 class Replay:
-    """What became of replaying one demonstration.
+    """The result of replaying one demonstration.
 
     `agrees_until` counts its leading recorded states that came out the same, bit for bit.
     """
@@ -54,7 +54,7 @@ def replay(path: Path, *, progress: bool = True) -> list[Replay]:
     actions are taken again.
 
     Raises:
-        BadDemonstrations: for a file that is no readable collection.
+        BadDemonstrations: for a file that is not a readable collection.
         UnknownName: when its environment is not declared.
     """
     path = Path(path)

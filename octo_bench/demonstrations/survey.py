@@ -1,4 +1,4 @@
-"""Letting every demonstrator try the same number of seeds: what makes a pair supported."""
+"""The survey of the scripted experts, which decides which pairs are supported."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from octo_bench.support import Demonstrated, read_demonstrated, write_demonstrat
 
 SEEDS = 100
 _FIRST_SEED = 50_000_000
-"""Apart from the seeds of demonstrations, which start at 0, and of evaluation."""
+"""Separate from the seeds of demonstrations, which start at 0, and of evaluation."""
 
 
 def survey(
@@ -32,7 +32,7 @@ def survey(
     workers: int = 1,
     progress: bool = True,
 ) -> dict[str, Demonstrated]:
-    """Let the demonstrators of `env_ids` try `seeds` seeds each, disturbed as for collecting.
+    """Run the scripted experts of `env_ids` on `seeds` seeds each, disturbed as for collecting.
 
     The table is written after each environment, so that a survey that is cut off keeps what it
     has. With `stock` the same seeds are tried with robosuite's own controller too.
@@ -47,7 +47,7 @@ def survey(
         ProcessLost: when the processes of an environment die again and again.
     """
     names = [environment(env_id).id for env_id in env_ids]
-    bar = tqdm(total=len(names), desc=f"demonstrators, {seeds} seeds", disable=not progress)
+    bar = tqdm(total=len(names), desc=f"scripted experts, {seeds} seeds", disable=not progress)
     # A process for each environment: what one holds is only given back when its process ends.
     jobs = [(name, seeds, stock) for name in names]
     with bar, exclusive(table):
@@ -62,7 +62,7 @@ def survey(
 
 
 def survey_one(env_id: str, seeds: int, stock: bool) -> Demonstrated:
-    """Let one demonstrator try the first `seeds` seeds of the survey."""
+    """Run one scripted expert on the first `seeds` seeds of the survey."""
     tries = _tries(env_id, seeds, "fast")
     steps = [each.steps for each in tries if each.success]
     failed = Counter(each.furthest_stage for each in tries if not each.success)

@@ -217,7 +217,7 @@ def unfinished(
 
     Raises:
         BadDemonstrations: for a file of something else.
-        InUse: when another process collects into it.
+        InUse: when another process is collecting into it.
     """
     folder = _parts_folder(out)
     with exclusive(out):

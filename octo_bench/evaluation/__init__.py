@@ -1,1 +1,1 @@
-"""Rolling policies out and recording what happened."""
+"""Rolling out policies and recording the episodes."""

@@ -1,4 +1,4 @@
-"""A policy set up to be asked the same questions in several ways, and the questions."""
+"""A policy with several sets of inference options, and observations to time them on."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _PATCHES = 8
 
 @dataclass(frozen=True)
 class Query:
-    """What an agent is asked: observations, a row each, and noise (B, *noise_shape)."""
+    """Inputs of an agent: observations, one row each, and noise (B, *noise_shape)."""
 
     observations: Mapping[str, np.ndarray]
     noise: np.ndarray
@@ -72,7 +72,7 @@ class AskedPolicy:
     """An agent with a network of its own, and the normalised actions that it comes to."""
 
     def __init__(self, policy: Policy, inference: Inference, *, naive: bool = False) -> None:
-        """Copy the policy but for T5, which no option of inference changes.
+        """Copy the policy but for T5, which no inference option changes.
 
         `naive`, of an Octo 1.5 with diffusion: recompute everything at every denoising step.
         """

@@ -1,4 +1,4 @@
-"""Does a policy succeed at least so often? A test of fixed size that ends once it is settled."""
+"""Success threshold: does a policy succeed at least at rate p? The test stops early."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from octo_bench.statistics.intervals import clopper_pearson
 
 @dataclass(frozen=True)
 class Attainment:
-    """What came of it.
+    """The result.
 
     Attributes:
-        at_least, confidence: what was to be shown, and how surely.
+        at_least, confidence: the rate to show, and the confidence.
         episodes: how many there would have been.
         needed: successes in that many that show it.
         successes, failures, errors: of the episodes until it was settled.
@@ -49,10 +49,10 @@ class Attainment:
 
 
 def successes_needed(episodes: int, at_least: float, confidence: float) -> int:
-    """The fewest successes of which the one-sided Clopper-Pearson bound is `at_least`.
+    """The smallest number of successes whose one-sided Clopper-Pearson bound is `at_least`.
 
     Raises:
-        ValueError: for something that is no rate, or where not even all successes would do.
+        ValueError: for something that is not a rate, or where not even all successes would do.
     """
     if not (0.0 < at_least < 1.0 and 0.5 < confidence < 1.0):
         raise ValueError(f"at_least {at_least} or confidence {confidence} is out of range")
@@ -80,7 +80,7 @@ def attain(
     workers: int = 1,
     progress: bool = True,
 ) -> Attainment:
-    """Roll a policy out until it is settled whether it succeeds at least so often.
+    """Roll a policy out until it is decided whether it succeeds at least at this rate.
 
     The test is that of `episodes` episodes: it ends as soon as enough have succeeded, or enough
     have not, which changes nothing about its outcome.
@@ -92,8 +92,8 @@ def attain(
         episodes: of the test.
 
     Raises:
-        ValueError: when so many episodes cannot show it.
-        OctoBenchError: when the policy or the environment cannot be had.
+        ValueError: when this number of episodes cannot show it.
+        OctoBenchError: when the policy or the environment is not available.
     """
     needed = successes_needed(episodes, at_least, confidence)
     forget_agents()

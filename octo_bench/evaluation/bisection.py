@@ -19,7 +19,7 @@ from octo_bench.statistics.sequential import GateDesign, Verdict
 
 @dataclass(frozen=True)
 class Bisection:
-    """What is known of checkpoints in a row.
+    """What is known about a series of checkpoints.
 
     Attributes:
         checkpoints: in order, the oldest first.

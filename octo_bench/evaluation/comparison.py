@@ -1,4 +1,4 @@
-"""Two policies on the same initial states: success, and what lies beyond it.
+"""Two policies on the same initial states: success and other measures.
 
 A comes first and B second; a difference is B minus A. Only success is tested with a guarantee over
 all environments (exact McNemar, Holm); the other measures come with an interval each.
@@ -26,7 +26,7 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Measure:
-    """Something other than success, paired.
+    """A paired measure other than success.
 
     Attributes:
         name: with its unit.
@@ -45,13 +45,13 @@ class Measure:
 
     @property
     def told_apart(self) -> bool:
-        """Whether the interval leaves out "no difference"."""
+        """Whether the interval excludes zero."""
         return 0.0 not in self.interval
 
 
 @dataclass(frozen=True)
 class PlaceComparison:
-    """What came of one environment, or of all of them together.
+    """The result of one environment, or of all of them together.
 
     Attributes:
         name: the environment, with the perturbation if there is one.
@@ -60,7 +60,7 @@ class PlaceComparison:
         p_value: McNemar, exact, two-sided.
         p_adjusted: after Holm, over all rows.
         measures: beyond success; none for all environments together.
-        funnel: of each stage how many episodes of A and of B came at least that far, in order.
+        funnel: of each stage, in order, how many episodes of A and of B reached it or a later one.
         flips: the pairs of which one succeeded and the other did not.
     """
 
@@ -76,16 +76,16 @@ class PlaceComparison:
 
 @dataclass(frozen=True)
 class Comparison:
-    """What `compare` says.
+    """The result of `compare`.
 
     Attributes:
         name_a, name_b: what the sets are called.
-        policy_a, policy_b: whose they are, and how they were asked.
+        policy_a, policy_b: the policies, with their inference options.
         places: in the order of A's records.
         together: all environments as one; None with a single one.
         only_a, only_b: episodes that the other set does not have.
-        errors: pairs that an infrastructure error broke off on either side.
-        unchecked: names of the sets that do not tell their definitions and versions.
+        errors: pairs with an infrastructure error on either side.
+        unchecked: names of the sets that do not record their definitions and versions.
     """
 
     name_a: str
@@ -145,19 +145,19 @@ def compare(a: EpisodeSet, b: EpisodeSet, allow: Collection[str] = ()) -> Compar
 
 
 def policy_of(episodes: EpisodeSet) -> str:
-    """ "octo-tiny, diffusion head, after 50 demonstrations, asked with execute=2"."""
+    """ "octo-tiny, diffusion head, after 50 demonstrations, with execute=2"."""
     first = episodes.records[0]
     parts = [
         first.policy,
         f"{first.head} head" if first.head else "",
         f"after {first.demos} demonstrations" if first.demos else "",
-        f"asked with {first.inference}" if first.inference else "",
+        f"with {first.inference}" if first.inference else "",
     ]
     return ", ".join(part for part in parts if part)
 
 
 def outcome(record: EpisodeRecord) -> str:
-    """ "success after 52 steps", "failed, got as far as 'grasp'", or what broke it off."""
+    """ "success after 52 steps", "failed, furthest stage 'grasp'", or the error."""
     if record.error:
         return f"error ({record.error})"
     if record.success_once:
@@ -165,7 +165,7 @@ def outcome(record: EpisodeRecord) -> str:
     fault = f" ({record.policy_fault})" if record.policy_fault else ""
     if record.furthest_stage == NO_STAGE:
         return f"failed before the first stage{fault}"
-    return f"failed, got as far as '{record.furthest_stage}'{fault}"
+    return f"failed, furthest stage '{record.furthest_stage}'{fault}"
 
 
 def measure(name: str, a: Sequence[float], b: Sequence[float]) -> Measure:
@@ -219,5 +219,5 @@ def _first_success(record: EpisodeRecord) -> float:
 
 
 def _reaching(stages: Sequence[str], records: Sequence[EpisodeRecord]) -> int:
-    """How many episodes came as far as one of the stages."""
+    """How many episodes reached each stage."""
     return sum(record.furthest_stage in stages for record in records)

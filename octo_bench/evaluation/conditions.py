@@ -1,4 +1,4 @@
-"""What episodes were run under: a perturbation of what is seen or said, and how a policy is asked.
+"""The condition of an episode: a perturbation of what is seen or said, and inference options.
 
 Episodes of different conditions are never counted together.
 """
@@ -12,10 +12,10 @@ from octo_bench.evaluation.records import EpisodeRecord
 
 @dataclass(frozen=True, order=True)
 class Condition:
-    """How episodes were run, as their records say it; the default is the plain one.
+    """The condition as in the records; the default is unperturbed.
 
-    `suite` and `level` name the perturbation, "" and 0 for none; `inference` says how the policy
-    was asked, "" for its own way (see `Inference.description`).
+    `suite` and `level` name the perturbation, "" and 0 for none; `inference` names the inference
+    options, "" for the default (see `Inference.description`).
     """
 
     suite: str = ""
@@ -24,7 +24,7 @@ class Condition:
 
     @property
     def is_plain(self) -> bool:
-        """Whether nothing is perturbed and the policy is asked in its own way."""
+        """Whether nothing is perturbed and inference options are the default."""
         return self == PLAIN
 
     @property

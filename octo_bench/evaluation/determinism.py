@@ -1,4 +1,4 @@
-"""Showing that an episode depends on nothing but itself.
+"""Checking that an episode depends only on itself.
 
 The same episodes are really rolled out in several ways: one at a time, in another order with
 several slots that refill, from seeds instead of frozen states, in a fresh process, dealt out to
@@ -106,7 +106,7 @@ def check_determinism(
 
     Raises:
         UnknownName, UnknownLevel, BadCheckpoint: when an environment, the suite or the policy
-            cannot be had.
+            is not available.
         BadInitialStates: when an environment's frozen initial states are not what was frozen.
     """
     jobs = [(environment(env_id).id, number) for env_id in env_ids for number in range(episodes)]

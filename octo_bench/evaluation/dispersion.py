@@ -1,7 +1,7 @@
-"""How much a policy's actions vary when it is asked about the same thing again.
+"""How much a policy's actions vary on the same observation.
 
-Both policies are asked about the same observations, those that the demonstrator sees on its way
-through the first of the compared episodes, so that neither chose them.
+Both policies get the same observations: those that the scripted expert sees in the first of the
+compared episodes, so that neither policy chose them.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from octo_bench.evaluation.regression import Place, study_seed_of
 from octo_bench.evaluation.visited import Visited, ask, visit
 
 ASKS = 16
-"""Times that each policy is asked about each observation, with other noise."""
+"""Queries per policy and observation, each with other noise."""
 NAME = "dispersion of the commanded translation"
 
 
@@ -41,11 +41,11 @@ def with_dispersion(
     Args:
         comparison: of `a` and `b`.
         a, b: episodes of one policy each, which name it.
-        asks: times that each is asked.
+        asks: queries per policy and observation.
 
     Raises:
         BadInference: for a policy that is not named, or does not look at observations.
-        OctoBenchError: when a policy or an environment cannot be had.
+        OctoBenchError: when a policy or an environment is not available.
     """
     use_one_thread()
     by_place: dict[Place, list[Pair]] = {}
@@ -93,8 +93,8 @@ def _agent(record: EpisodeRecord) -> Agent:
             "only what it started from"
         )
     if record.policy == "expert":
-        raise BadInference("expert looks at the simulation, not at observations")
+        raise BadInference("the scripted expert reads the simulation, not observations")
     inference = described(record.inference)
     if inference.ensemble:
-        raise BadInference("an ensemble's actions depend on what was asked before")
+        raise BadInference("an ensemble's actions depend on earlier queries")
     return load_agent(record.policy, environment(record.env_id), inference)

@@ -2,12 +2,12 @@
 
 An episode's outcome depends on the environment, the episode's number, the policy's weights and
 the study's seed, and on nothing else. So each episode has an environment seed and a noise
-generator of its own, and the policy is always asked with a batch of `SLOTS` rows, zeros where no
-episode is: a row's answer then has the same bits whatever its company. A slot that finishes takes
-the next episode.
+generator of its own, and the policy is always called with a batch of `SLOTS` rows, zeros where no
+episode is: a row's actions then have the same bits whatever the other rows hold. A slot that
+finishes takes the next episode.
 
 An infrastructure error ends an episode, which then is neither a success nor a failure. A policy
-that answers with what is no number has failed.
+that returns NaN or infinity has failed.
 """
 
 from __future__ import annotations
@@ -75,7 +75,7 @@ def roll_out_by_queries(
 ) -> Iterator[list[EpisodeRecord]]:
     """The same as `roll_out`; after each query of the policy, the episodes that it finished.
 
-    All slots ask the policy at the same time; one that becomes free waits for the next query.
+    All slots query the policy at the same time; one that becomes free waits for the next query.
     """
     waiting = deque(numbers)
     sound = list(range(len(environments)))
@@ -165,7 +165,7 @@ class _Slot:
         self.finished = True
 
     def record(self) -> EpisodeRecord:
-        """What happened; whose policy it was is for the caller to say."""
+        """The record; the caller adds the policy's name."""
         success = bool(self.info["success"]) and not self.error
         return replace(
             blank_record(self.env.world.declared, self.episode, self.seed),

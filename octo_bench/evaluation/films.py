@@ -34,7 +34,7 @@ def watch(
     level: int = 1,
     inference: Inference = DEFAULT,
 ) -> EpisodeRecord:
-    """Roll out one episode, the same as `evaluate` does, and write what the front camera saw.
+    """Roll out one episode as `evaluate` does, and film it with the front camera.
 
     Args:
         policy: "random", "expert", a name under `policies/`, a folder or a Hub id.
@@ -47,7 +47,7 @@ def watch(
         BadFile: for another kind of file.
     """
     if out.suffix not in FORMATS:
-        raise BadFile(out, "is no kind of film or picture", f"use one of {', '.join(FORMATS)}")
+        raise BadFile(out, "is not a kind of film or picture", f"use one of {', '.join(FORMATS)}")
     declared = environment(env_id)
     use_one_thread()
     agent = load_agent(policy, declared, inference)

@@ -1,4 +1,4 @@
-"""Films of the episodes that came out differently: the baseline left, the new policy right."""
+"""Films of the episodes whose outcome changed: the baseline left, the new policy right."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _SUCCESS, _FAILURE = (80, 200, 120), (230, 90, 80)
 
 @dataclass(frozen=True)
 class Side:
-    """One of the two policies: what the film calls it, what it is, and how it was asked."""
+    """One of the two policies: its name in the film, the policy, and its inference options."""
 
     title: str
     policy: str
@@ -69,11 +69,11 @@ def film_flips(
         workers: processes.
 
     Returns:
-        The films, and a line for each episode that did not go again as it was measured; such a
-        side is left out, since it would show something that was not counted.
+        The films, and a line for each episode that did not repeat as recorded; such a side is
+        left out, since it would show something that was not counted.
 
     Raises:
-        OctoBenchError: when a policy or an environment cannot be had.
+        OctoBenchError: when a policy or an environment is not available.
     """
     by_place: dict[Place, list[Pair]] = {}
     for pair in flips:
@@ -144,8 +144,8 @@ def _filmed(
                 pictures[again.episode] = _titled(frames, side.title, record)
             else:
                 problems.append(
-                    f"{record.env_id} episode {record.episode}: {side.policy} did not repeat it "
-                    "as recorded, so that side is not filmed"
+                    f"{record.env_id} episode {record.episode}: {side.policy} did not repeat the "
+                    "recorded episode, so that side is not filmed"
                 )
     return pictures, problems
 
@@ -159,7 +159,7 @@ def _same(again: EpisodeRecord, measured: EpisodeRecord) -> bool:
 
 
 def _titled(frames: Sequence[np.ndarray], title: str, record: EpisodeRecord) -> np.ndarray:
-    """The frames with a band above them that says who acts and, in colour, what came of it."""
+    """The frames with a band above them: the policy's name and, in colour, the outcome."""
     band = Image.new("RGB", (frames[0].shape[1], _BAND), "black")
     draw = ImageDraw.Draw(band)
     draw.text((6, 2), f"{title}, episode {record.episode}", fill="white")

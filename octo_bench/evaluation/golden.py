@@ -1,4 +1,4 @@
-"""Golden answers: what the baseline did about stored observations, to hold a checkpoint against.
+"""Golden answers: the baseline's actions on stored observations, to compare a checkpoint with.
 
 It takes seconds and no simulation. What it shows is limited. Answers that differ show that the
 checkpoint is another policy, not that it is a worse one: episodes tell that. Answers that agree
@@ -39,7 +39,7 @@ _EPISODES = 4
 """Of each environment, whose first moments are kept."""
 _ARRAYS = ("goals", "episodes", "noise", "actions")
 _SEEN = "observations/"
-_MEND = "make it anew with `octo-bench regress BASELINE_POLICY --baseline RECORDS --write-golden`"
+_FIX = "make it again with `octo-bench regress BASELINE_POLICY --baseline RECORDS --write-golden`"
 
 
 @dataclass(frozen=True)
@@ -48,7 +48,7 @@ class GoldenPlace:
 
     Attributes:
         visited: N observations.
-        noise: (N, ...) that the policy was asked with.
+        noise: (N, ...) of these queries.
         actions: (N, T, A) that it answered, the chunks before any execution.
     """
 
@@ -65,7 +65,8 @@ class Golden:
     Attributes:
         policy: what it was called.
         sha256: of its files.
-        inference: how it was asked, less what comes after the answers; see `_asked_plainly`.
+        inference: its inference options, without those that come after the network; see
+            `_asked_plainly`.
     """
 
     policy: str
@@ -83,7 +84,7 @@ class GoldenCheck:
         agreeing: how many of them had all entries of the action within `tolerance`.
         largest: the largest difference of an entry.
         same_files: whether configuration, weights and statistics are the baseline's, bit for bit.
-        obstacle: why the questions cannot be put to it, "" if they can.
+        obstacle: why the policy cannot take the observations, "" if it can.
     """
 
     observations: int
@@ -105,14 +106,16 @@ def golden_path(records: Path) -> Path:
 
 
 def record_golden(policy: str, baseline: EpisodeSet) -> Golden:
-    """Ask the baseline about what it sees in the first of its episodes in each environment.
+    """Record the baseline's actions on what it sees in its first episodes in each environment.
 
     Raises:
-        BadInference: for the demonstrator, who looks at the simulation itself.
-        OctoBenchError: when the policy or an environment cannot be had.
+        BadInference: for the scripted expert, who looks at the simulation itself.
+        OctoBenchError: when the policy or an environment is not available.
     """
     if policy == "expert":
-        raise BadInference("expert looks at the simulation, not at observations; name a policy")
+        raise BadInference(
+            "the scripted expert reads the simulation, not observations; name a policy"
+        )
     use_one_thread()
     inference = _asked_plainly(inference_of(baseline))
     episodes: dict[Place, list[int]] = {}
@@ -138,10 +141,10 @@ def record_golden(policy: str, baseline: EpisodeSet) -> Golden:
 
 
 def check_golden(policy: str, golden: Golden, tolerance: float = TOLERANCE) -> GoldenCheck:
-    """Ask a checkpoint what the baseline was asked.
+    """Compare a checkpoint with the baseline's golden answers.
 
     Raises:
-        OctoBenchError: when the policy cannot be had.
+        OctoBenchError: when the policy is not available.
     """
     use_one_thread()
     differences, obstacle = [], ""
@@ -152,7 +155,9 @@ def check_golden(policy: str, golden: Golden, tolerance: float = TOLERANCE) -> G
             break
         actions = ask(agent, place.visited, place.noise)
         if actions.shape != place.actions.shape:
-            obstacle = f"it answers with {actions.shape[1]} actions, not {place.actions.shape[1]}"
+            obstacle = (
+                f"it returns chunks of {actions.shape[1]} actions, not {place.actions.shape[1]}"
+            )
             break
         differences.append(np.abs(actions - place.actions).max(axis=(1, 2)))
     found = np.concatenate(differences) if differences and not obstacle else np.zeros(0)
@@ -211,13 +216,13 @@ def read_golden(path: Path) -> Golden:
         BadGolden: for a file that is missing, broken, or something else.
     """
     if not path.is_file():
-        raise BadGolden(path, "no such file", _MEND.replace("anew ", ""))
+        raise BadGolden(path, "no such file", _FIX.replace("again ", ""))
     try:
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)
         description = json.loads(str(arrays.pop("description")))
         if description["format"] != _FORMAT:
-            raise BadGolden(path, f"has format {description['format']}, not {_FORMAT}", _MEND)
+            raise BadGolden(path, f"has format {description['format']}, not {_FORMAT}", _FIX)
         return Golden(
             policy=description["policy"],
             sha256=description["sha256"],
@@ -227,7 +232,7 @@ def read_golden(path: Path) -> Golden:
             ),
         )
     except (OSError, EOFError, ValueError, LookupError, TypeError, zipfile.BadZipFile) as broken:
-        raise BadGolden(path, f"holds no golden answers ({broken})", _MEND) from broken
+        raise BadGolden(path, f"has no golden answers ({broken})", _FIX) from broken
 
 
 def _place(described_as: dict[str, Any], number: int, arrays: dict[str, np.ndarray]) -> GoldenPlace:
@@ -255,18 +260,18 @@ def _place(described_as: dict[str, Any], number: int, arrays: dict[str, np.ndarr
 
 
 def _obstacle(agent: Agent, place: GoldenPlace) -> str:
-    """Why a policy cannot be asked the stored questions; "" if it can."""
+    """Why a policy cannot take the stored observations; "" if it can."""
     if agent.window != place.visited.window:
-        return f"it looks at {agent.window} steps, the baseline at {place.visited.window}"
+        return f"its observation horizon is {agent.window}, the baseline's {place.visited.window}"
     if agent.noise_shape != place.noise.shape[1:]:
         return "its head draws other noise than the baseline's"
     if agent.wants_images != ("image_primary" in place.visited.observations):
-        return "one of it and the baseline looks at images, the other does not"
+        return "only one of it and the baseline uses images"
     return ""
 
 
 def _asked_plainly(inference: Inference) -> Inference:
-    """How the network is asked, less how its chunks are executed."""
+    """The inference options of the network, without those that execute its chunks."""
     return replace(inference, execute=None, ensemble=False)
 
 

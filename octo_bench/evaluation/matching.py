@@ -1,5 +1,5 @@
-"""Pairing the episodes of two policies: the same number, in the same environment, from the same
-start, under the same definitions and versions. What differs is the policy and how it was asked.
+"""Pairing the episodes of two policies: same number, environment, start, definitions and versions.
+Only the policy and its inference options differ.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class EpisodeSet:
 
     Attributes:
         name: what messages call them, such as the file they are from.
-        provenance: None for records of before it was kept.
+        provenance: None for older records, which lack it.
     """
 
     name: str
@@ -39,8 +39,8 @@ class Match:
     Attributes:
         pairs: of each the first set's episode, then the second's; both ran to their end.
         only_first, only_second: how many episodes the other set does not have.
-        errors: how many both have, but broken off by an infrastructure error in one or both.
-        unchecked: names of the sets that do not tell their definitions and versions.
+        errors: how many both have, with an infrastructure error in one or both.
+        unchecked: names of the sets that do not record their definitions and versions.
     """
 
     pairs: tuple[Pair, ...]
@@ -73,7 +73,7 @@ def match(first: EpisodeSet, second: EpisodeSet, allow: Collection[str] = ()) ->
     for key, own, other in _differences(first, second, allow):
         raise Mismatch(
             f"{first.name} and {second.name} differ in {key} ({own} and {other}) and cannot be "
-            "compared; measure both in the same way, or one of them anew"
+            "compared; measure both in the same way"
         )
     of_first, of_second = _by_key(first), _by_key(second)
     common = [key for key in of_first if key in of_second]

@@ -1,4 +1,4 @@
-"""How fast policies answer, and what each option of inference costs in accuracy.
+"""How fast policies are, and how much each inference option changes the actions.
 
 What is timed is one call of the agent: all that one query takes but for the instruction, which is
 embedded once an episode and measured by itself. All options answer the same observations from the
@@ -61,7 +61,7 @@ _VERSIONS = ("octo-bench", "torch", "numpy", "transformers")
 
 @dataclass(frozen=True)
 class Option:
-    """A way to ask a policy. `naive`: recomputing the whole network at every denoising step."""
+    """A set of inference options. `naive`: recompute the whole network at every denoising step."""
 
     name: str
     inference: Inference = DEFAULT
@@ -90,7 +90,7 @@ OPTIONS = (
 
 @dataclass(frozen=True)
 class OptionSpeed:
-    """One policy asked in one way.
+    """One policy with one set of inference options.
 
     `p50_ms` and `p95_ms` are of `calls` calls of the agent. `actions_per_second` is the chunk's
     length times the batch by the median: what could be executed at most. `speedup` compares it with
@@ -157,13 +157,13 @@ def measure_policies(
         progress: show a progress bar.
 
     Raises:
-        UnknownName: for a policy or an option that there is not.
+        UnknownName: for an unknown policy or option.
         BadCheckpoint: for a policy folder that cannot be used.
-        BadInference: for a policy that is no network.
+        BadInference: for a policy that is not a network.
     """
     names = [option.name for option in OPTIONS]
     if unknown := sorted(set(only) - set(names)):
-        raise UnknownName("option of inference", unknown[0], names)
+        raise UnknownName("inference option", unknown[0], names)
     chosen = [each for each in OPTIONS if not only or each.name in only or each.name == EAGER]
     folders = [_find(policy) for policy in policies]
     with _threads(threads), _empty_compiler_cache():
@@ -173,7 +173,7 @@ def measure_policies(
 
 def _find(policy: str) -> Path:
     if policy in ("random", "expert"):
-        raise BadInference(f"{policy} is no network; name a policy folder to measure")
+        raise BadInference(f"{policy} is not a network; name a policy folder to measure")
     folder = find_policy(policy)
     read_config(folder)
     return folder

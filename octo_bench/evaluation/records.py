@@ -24,7 +24,7 @@ VARYING_COLUMNS = ("latency_ms_p50", "attempts")
 _METADATA = b"octo_bench"
 """Where in a file's metadata its provenance is."""
 
-_MEND = "make it anew with `octo-bench evaluate`"
+_FIX = "make it again with `octo-bench evaluate`"
 
 
 @dataclass(frozen=True)
@@ -48,8 +48,8 @@ class EpisodeRecord:
     of one batched query of the policy; `action_jerk` is the mean length of the second difference
     of the commanded translation, in action units a step; `error` names what broke the episode off,
     which then counts neither as success nor as failure. `suite` and `level` name the perturbation,
-    "" and 0 if there was none; `inference` says how the policy was asked, "" for its own way (see
-    `Inference.description`).
+    "" and 0 if there was none; `inference` names the inference options, "" for the default
+    (see `Inference.description`).
 
     `trajectory_sha256` is the hash over those of the simulation's state at the start and after
     every step: an episode that is rolled out again has the same one. `attempts` are the times it
@@ -162,18 +162,18 @@ def read_records(path: Path) -> list[EpisodeRecord]:
     missing = [name for name in _SCHEMA.names if name not in columns]
     needed = [name for name in missing if name not in _ADDED_COLUMNS]
     if needed:
-        raise BadRecords(path, f"has no column '{needed[0]}'", _MEND)
+        raise BadRecords(path, f"has no column '{needed[0]}'", _FIX)
     known = pyarrow.schema([field for field in _SCHEMA if field.name not in missing])
     try:
         table = table.select(known.names).cast(known)
         rows = table.to_pylist()
     except (pyarrow.ArrowException, ValueError) as broken:
-        raise BadRecords(path, f"has a column of another type ({broken})", _MEND) from broken
+        raise BadRecords(path, f"has a column of another type ({broken})", _FIX) from broken
     if not rows:
-        raise BadRecords(path, "has no episodes", _MEND)
+        raise BadRecords(path, "has no episodes", _FIX)
     for name in known.names:
         if name not in _OPTIONAL and table.column(name).null_count:
-            raise BadRecords(path, f"has empty places in column '{name}'", _MEND)
+            raise BadRecords(path, f"has empty places in column '{name}'", _FIX)
     records = [EpisodeRecord(**row) for row in rows]
     if "first_success_step" not in missing:
         return records
@@ -194,7 +194,7 @@ def read_provenance(path: Path) -> Provenance | None:
     try:
         return Provenance.from_json(metadata[_METADATA])
     except ValueError as broken:
-        raise BadRecords(path, f"does not tell what it depends on ({broken})", _MEND) from broken
+        raise BadRecords(path, f"does not tell what it depends on ({broken})", _FIX) from broken
 
 
 @contextmanager
@@ -203,8 +203,8 @@ def _explained(path: Path) -> Iterator[None]:
     if not path.is_file():
         raise BadRecords(path, "no such file", "make it with `octo-bench evaluate`")
     if not path.stat().st_size:
-        raise BadRecords(path, "is empty", _MEND)
+        raise BadRecords(path, "is empty", _FIX)
     try:
         yield
     except (pyarrow.ArrowException, OSError, ValueError) as broken:
-        raise BadRecords(path, "is no readable Parquet file", _MEND) from broken
+        raise BadRecords(path, "is not a readable Parquet file", _FIX) from broken

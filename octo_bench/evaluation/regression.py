@@ -59,7 +59,7 @@ class Place:
 
 @dataclass(frozen=True)
 class PlaceVerdict:
-    """What came of one environment.
+    """The result of one environment.
 
     Attributes:
         progress: of the sequential test, after `pairs`.
@@ -158,7 +158,7 @@ def regress(
         baseline: episodes of one policy.
         design: margin and error rates for all environments together, and how many episodes may
             be rolled out in all.
-        inference: how the policy is asked; as the baseline was if not given.
+        inference: the inference options; the baseline's if not given.
         allow: versions that may differ from the baseline's; see `match`.
         workers: processes. The verdict does not depend on them in one environment; in several,
             which one gets the next episodes depends on which one answered first.
@@ -166,7 +166,7 @@ def regress(
 
     Raises:
         Mismatch: names what differs between here and where the baseline was measured.
-        OctoBenchError: when the policy or an environment cannot be had.
+        OctoBenchError: when the policy or an environment is not available.
     """
     start = time.monotonic()
     seed = study_seed_of(baseline)
@@ -283,7 +283,7 @@ class _Trial:
 def _trials(pairs: Sequence[Pair], design: GateDesign) -> dict[Place, _Trial]:
     """A trial for each environment that the baseline was measured in."""
     if not pairs:
-        raise Mismatch("all episodes of the baseline ended in an error; measure it anew")
+        raise Mismatch("all episodes of the baseline ended in an error; measure it again")
     expected: dict[Place, dict[int, EpisodeRecord]] = {}
     for record, _ in sorted(pairs, key=lambda pair: pair[0].episode):
         expected.setdefault(Place.of(record), {})[record.episode] = record

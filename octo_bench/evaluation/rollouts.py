@@ -48,7 +48,7 @@ def evaluate(
         workers: processes; the records do not depend on it, timing aside.
         study_seed: another seed gives other initial states and other noise.
         suite, level: the perturbation of what is seen or said, and how much of it; see `suites`.
-        inference: how the policy is asked.
+        inference: the inference options.
         labels: what the records say about the policy besides its name.
         isolated: work in another process even if it is only one, so that this one outlives it.
         skip: numbers of episodes to leave out.
@@ -96,9 +96,9 @@ def require_possible(
 
     Raises:
         UnknownName, UnknownLevel, BadCheckpoint: when the environment, the suite or the policy
-            cannot be had.
+            is not available.
         BadInference: for options that the policy does not have.
-        UnsupportedEnvironment: for one whose demonstrator does not succeed often enough.
+        UnsupportedEnvironment: for one whose scripted expert does not succeed often enough.
         BadInitialStates: when the environment's frozen initial states are not what was frozen.
     """
     declared = environment(env_id)

@@ -1,8 +1,8 @@
 """Shares of an evaluation: episodes that one process rolls out together.
 
-What an infrastructure error breaks off, or a process that dies or hangs leaves undone, is tried
-again, alone in a fresh environment, and recorded as an error if it fails `ATTEMPTS` times. It is
-never a failed episode, costs the other episodes nothing, and does not change its own record.
+Episodes interrupted by an infrastructure error, a crash or a hang are retried, alone in a fresh
+environment, up to `ATTEMPTS` times, and then recorded as errors. An error is never a failed
+episode. A retry changes neither the other episodes nor the episode's own record.
 """
 
 from __future__ import annotations
@@ -160,7 +160,7 @@ def roll_share(share: Share) -> Iterator[list[EpisodeRecord]]:
 
 
 def forget_agents() -> None:
-    """Load policies anew: a folder can hold other weights than it did."""
+    """Load policies again: a folder can hold other weights than it did."""
     for cached in (_agent, _fingerprint, _head):
         cached.cache_clear()
 
@@ -184,7 +184,7 @@ def _environments(share: Share, images: bool, count: int) -> list[OctoBenchEnvir
 
 
 def discard_environments() -> None:
-    """Forget what is kept: what is needed next is built anew."""
+    """Forget what is kept: what is needed next is built again."""
     for kept in _ENVIRONMENTS.values():
         _close(kept)
     _ENVIRONMENTS.clear()

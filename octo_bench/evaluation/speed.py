@@ -52,7 +52,7 @@ class SimulationSpeed:
     other. Each is split into physics (MuJoCo's stepping), control (from action to torques),
     rendering, and the rest (observations, success). `floor_physics_ms` is MuJoCo stepping by
     itself and `floor_rendering_ms` our renderer drawing by itself, along the same trajectory.
-    `rollout_*` is the demonstrator's whole episode, the reset included: ours finds the actions,
+    `rollout_*` is the scripted expert's whole episode, the reset included: ours finds the actions,
     which takes time too, and stock replays them.
     """
 
@@ -90,7 +90,7 @@ def measure_simulation(
 
     Args:
         env_ids: the environments.
-        steps: control steps of the demonstrator that are timed in a turn.
+        steps: control steps of the scripted expert that are timed in a turn.
         repeats: how often both sides take turns, so that a slow moment of the machine hits both;
             medians are reported.
         progress: show a progress bar.
@@ -227,7 +227,7 @@ def _floor(env: OctoBenchEnvironment, actions: np.ndarray) -> Times:
 
 
 def _demonstrate(env: OctoBenchEnvironment) -> tuple[np.ndarray, float, bool]:
-    """The demonstrator's whole episode: its actions (T, A), seconds, success."""
+    """The scripted expert's whole episode: its actions (T, A), seconds, success."""
     started = time.perf_counter()
     env.reset(seed=_SEED)
     motion = demonstrate(env.world)

@@ -53,7 +53,7 @@ def film_episodes(policy: str, records: Sequence[EpisodeRecord]) -> list[Filmed]
             different numbers.
 
     Raises:
-        OctoBenchError: when the policy or the environment cannot be had.
+        OctoBenchError: when the policy or the environment is not available.
     """
     by_number = {record.episode: record for record in records}
     if not 0 < len(by_number) == len(records) <= SLOTS:

@@ -1,1 +1,1 @@
-"""Scripted demonstrators, one per task family, made of a few shared motions."""
+"""Scripted experts, one per task family, made of a few shared motions."""

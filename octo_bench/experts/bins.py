@@ -1,4 +1,4 @@
-"""The demonstrator that sorts a thing from the tray into its bin."""
+"""The scripted expert that sorts a thing from the tray into its bin."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Demonstrators that lift and stack cubes."""
+"""Scripted experts that lift and stack cubes."""
 
 from __future__ import annotations
 

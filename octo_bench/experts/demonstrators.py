@@ -1,4 +1,4 @@
-"""Which demonstrator shows which task."""
+"""Which scripted expert shows which task."""
 
 from __future__ import annotations
 
@@ -30,12 +30,14 @@ def demonstrate(world: World) -> Motion:
     A mobile base is left where it is.
 
     Raises:
-        BadDefinition: when the task names a demonstrator that does not exist.
+        BadDefinition: when the task names a scripted expert that does not exist.
     """
     task = world.declared.task
     if task.demonstrator not in _DEMONSTRATORS:
         path = file_of("tasks", task.name)
         known = ", ".join(sorted(_DEMONSTRATORS))
-        raise BadDefinition(path, f"no demonstrator '{task.demonstrator}'", f"use one of {known}")
+        raise BadDefinition(
+            path, f"no scripted expert '{task.demonstrator}'", f"use one of {known}"
+        )
     base = np.zeros(world.declared.embodiment.base_actions)
     return (np.concatenate([arms, base]) for arms in _DEMONSTRATORS[task.demonstrator](world))

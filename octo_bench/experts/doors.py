@@ -1,4 +1,4 @@
-"""The demonstrator that turns a handle and opens the door."""
+"""The scripted expert that turns a handle and opens the door."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ _LOST = 0.06
 
 
 def open_door(world: World) -> Motion:
-    """Grip the handle's bar, turn it down and pull the door open; anew when the bar slips out."""
+    """Grip the handle's bar, turn it down and pull the door open; again when the bar slips out."""
     while True:
         yield from _grip(world)
         yield from _turn(world)
@@ -59,11 +59,11 @@ def _pull(world: World) -> Motion:
 
 
 def _at_bar(world: World, angle: float, deep: float = 0.0, outward: float = 0.0) -> Pose:
-    """Where the tool holds the bar turned to `angle` (rad) below level, at most upright.
+    """Where the end effector holds the bar turned to `angle` (rad) below level, at most upright.
 
-    The tool turns with the bar: it points across the bar and towards the door, and its fingers
-    open across both. It leans only so far towards the door, as not every arm points level.
-    `deep` (m) is along the tool's approach, `outward` (m) off the door.
+    The end effector turns with the bar: it points across the bar and towards the door, and its
+    fingers open across both. It leans only so far towards the door, as not every arm points level.
+    `deep` (m) is along the end effector's approach, `outward` (m) off the door.
     """
     angle = min(angle, np.pi / 2)
     latch, door = world.thing("Door_latch"), world.thing("Door_door")
@@ -76,7 +76,7 @@ def _at_bar(world: World, angle: float, deep: float = 0.0, outward: float = 0.0)
 
 
 def _lost(world: World) -> bool:
-    """Whether the tool is not at the bar any more."""
+    """Whether the end effector is not at the bar any more."""
     gap = _at_bar(world, _turned(world)).position - world.tool().position
     return bool(np.linalg.norm(gap) > _LOST)
 

@@ -1,4 +1,4 @@
-"""Taking hold of a thing, carrying it, setting it down: what most demonstrators share."""
+"""Taking hold of a thing, carrying it, setting it down: what most scripted experts share."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def grasp(world: World, name: str, in_the_way: str = "", arm: int = 0) -> Motion
 
 
 def grasp_at(world: World, name: str, where: Position, yaw: float, arm: int = 0) -> Motion:
-    """Grasp a thing with the tool at `where()` (world, metres) and at `yaw` (rad)."""
+    """Grasp a thing with the end effector at `where()` (world, metres) and at `yaw` (rad)."""
     clear = np.array([0.0, 0.0, max(ABOVE[2], heights(world, name)[1] - where()[2] + _PAD_DEPTH)])
     turn = lambda: yaw  # noqa: E731
     yield from reach(

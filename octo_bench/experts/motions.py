@@ -1,6 +1,6 @@
-"""The motions that demonstrators are made of.
+"""The motions that scripted experts are made of.
 
-A motion is a generator: it looks at the world anew before each action that it yields, so that a
+A motion is a generator: it looks at the world again before each action that it yields, so that a
 disturbance in between is answered, and ends when its goal is reached or its patience is over. It
 moves one arm; `together` moves two.
 """
@@ -30,7 +30,7 @@ _LEAN_PER_METRE = 2.2
 def servo(
     world: World, position: np.ndarray, gripper: float, yaw: float = 0.0, arm: int = 0
 ) -> np.ndarray:
-    """One action (7,) towards a tool `position` (world, metres), pointing down, at `yaw` (rad).
+    """One action (7,) towards an end-effector `position` (m, world), pointing down, at `yaw` (rad).
 
     A proportional controller on the pose error, within the action's limits.
     """
@@ -56,7 +56,7 @@ def reach(
     arm: int = 0,
     looks: int = 1,
 ) -> Motion:
-    """Move the tool to `position()` (world, metres) until it is within `tolerance`.
+    """Move the end effector to `position()` (world, metres) until it is within `tolerance`.
 
     The turn to `yaw()` (rad) need only be within `turned` of its end. The goal has to be
     seen reached in so many `looks` in a row.
@@ -72,7 +72,7 @@ def reach(
 
 
 def servo_pose(world: World, goal: Pose, gripper: float, arm: int = 0) -> np.ndarray:
-    """One action (7,) that brings the whole tool frame to a `goal`, straight and by one turn."""
+    """One action (7,) that brings the end-effector frame to a `goal`, straight and by one turn."""
     tool = world.tool(arm)
     shift = _GAIN * (goal.position - tool.position) / _METRES_PER_UNIT
     turn = _TURN_GAIN * _turn_between(tool.rotation, goal.rotation) / _RADIANS_PER_UNIT
@@ -90,7 +90,7 @@ def reach_pose(
     patience: int,
     arm: int = 0,
 ) -> Motion:
-    """Move the tool frame to `goal()`, until within `tolerance` (m) and `turned` (rad) of it."""
+    """Move the end-effector frame to within `tolerance` (m) and `turned` (rad) of `goal()`."""
     for _ in range(patience):
         tool, wanted = world.tool(arm), goal()
         gap = np.linalg.norm(wanted.position - tool.position)
@@ -138,7 +138,7 @@ def together(world: World, *motions: Motion) -> Motion:
 
 
 def leaning(world: World, motion: Motion, most: float = 0.6) -> Motion:
-    """The same motion, with the tool leaning outwards far from the base: so an arm reaches further.
+    """The same motion, the end effector leaning outwards far from the base to reach further.
 
     For what need not be upright; by at most `most` (rad). The first arm alone.
     """
@@ -154,7 +154,7 @@ def leaning(world: World, motion: Motion, most: float = 0.6) -> Motion:
 
 
 def tool_yaw(world: World, arm: int = 0) -> float:
-    """The yaw (rad) of a tool that points down: the direction of its x axis."""
+    """The yaw (rad) of an end effector that points down: the direction of its x axis."""
     forward = world.tool(arm).rotation[:, 0]
     return float(np.arctan2(forward[1], forward[0]))
 
@@ -165,7 +165,7 @@ def nearest_turn(angle: float, period: float, to: float = 0.0) -> float:
 
 
 def _swing(rotation: np.ndarray, yaw: float) -> float:
-    """The turn (rad) about the vertical from a tool's x axis to `yaw`."""
+    """The turn (rad) about the vertical from an end effector's x axis to `yaw`."""
     forward = rotation[:, 0]
     wanted = np.array([np.cos(yaw), np.sin(yaw), 0.0])
     return float(np.arctan2(np.cross(forward, wanted)[2], forward[:2] @ wanted[:2]))

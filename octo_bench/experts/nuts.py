@@ -1,4 +1,4 @@
-"""The demonstrator that puts a nut on its peg."""
+"""The scripted expert that puts a nut on its peg."""
 
 from __future__ import annotations
 
@@ -82,7 +82,8 @@ def _lower(world: World, nut: str, over: Callable[[float], np.ndarray], yaw: flo
 def _turn_to_fit(yaw: float) -> float:
     """The turn (rad) to the nearest quarter at which the handle does not point beyond the peg.
 
-    With the handle pointing away from the arm, the tool would have to reach further than the peg.
+    With the handle pointing away from the arm, the end effector would have to reach further than
+    the peg.
     """
     quarters = (np.pi / 2, np.pi, -np.pi / 2)
     return min((nearest_turn(quarter - yaw, 2 * np.pi) for quarter in quarters), key=abs)

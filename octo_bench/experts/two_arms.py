@@ -1,4 +1,4 @@
-"""Demonstrators for two arms: lifting a pot together, handing a hammer over."""
+"""Scripted experts for two arms: lifting a pot together, handing a hammer over."""
 
 from __future__ import annotations
 
@@ -67,7 +67,8 @@ def _fetch(world: World, hammer: str) -> Motion:
     handle = float(np.arctan2(thing.rotation[1, 2], thing.rotation[0, 2]))
     yaw = nearest_turn(handle, np.pi, to=world.facing(_GIVER))
     goal = nearest_turn(across, np.pi, to=yaw)
-    # After the turn to `goal`, the end that the tool's -x side held is on the giver's own side.
+    # After the turn to `goal`, the end that the end effector's -x side held is on the giver's own
+    # side.
     behind = -1.0 if np.cos(yaw - handle) > 0 else 1.0
     if np.cos(goal - across) < 0:
         behind = -behind

@@ -1,4 +1,4 @@
-"""The demonstrator that wipes a table."""
+"""The scripted expert that wipes a table."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def wipe(world: World) -> Motion:
 
 
 def _nearest(world: World) -> np.ndarray:
-    """The dirt nearest to the tool, or the tool itself when there is none."""
+    """The dirt nearest to the end effector, or the end effector itself when there is none."""
     here, dirt = world.tool().position, world.dirt()
     if not len(dirt):
         return here

@@ -53,7 +53,7 @@ class LanguageEncoder(nn.Module):
         """Randomly initialised, or with the weights that the configuration names.
 
         Raises:
-            UnavailableError: when these cannot be had or do not fit.
+            UnavailableError: when these are not available or do not fit.
         """
         super().__init__()
         self.config = config

@@ -77,7 +77,7 @@ class Octo(nn.Module):
         """Randomly initialised; `load_pretrained` fetches what the configuration starts from.
 
         Raises:
-            UnavailableError: when this cannot be had or does not fit.
+            UnavailableError: when this is not available or does not fit.
         """
         super().__init__()
         self.config = config

@@ -15,7 +15,7 @@ WEIGHTS = "model.safetensors"
 
 
 class UnavailableError(Exception):
-    """Something pre-trained that is not to be had, or does not fit: the problem, and its mend."""
+    """Pre-trained weights that are not available or do not fit: the problem, and the fix."""
 
     def __str__(self) -> str:
         return "; ".join(self.args)
@@ -49,7 +49,7 @@ def fetch(source: str, name: str) -> Path:
 
 def _unreachable(source: str, name: str) -> UnavailableError:
     return UnavailableError(
-        f"the {name} of '{source}' is neither on this machine nor to be had from the Hub",
+        f"the {name} of '{source}' is neither on this machine nor available from the Hub",
         f"`hf download {source} {name}` fetches it, or let 'pretrained' name a folder with it",
     )
 

@@ -1,4 +1,4 @@
-"""What is asked of the policy: an instruction, a goal image, both or neither, as two tokens."""
+"""The task: an instruction, a goal image, both or neither, as two tokens."""
 
 from __future__ import annotations
 

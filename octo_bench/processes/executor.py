@@ -155,8 +155,7 @@ class Executor(Generic[Key]):
         self._begin(_Job(key, message, kind, fresh))
 
     def wait(self) -> list[tuple[Key, News]]:
-        """What has become of the jobs: at least one piece of news of each that has any, in the
-        order it came; none if no job runs."""
+        """News of the jobs in the order it came, at least one of each job that has any."""
         news: list[tuple[Key, News]] = []
         while self.running and not news:
             with suppress(queue.Empty):

@@ -1,4 +1,4 @@
-"""The page that tells whether intervals, tests and the gate keep what they promise."""
+"""The page on the calibration of intervals, tests and the gate."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from octo_bench.statistics.calibration import STATES, Calibration
 from octo_bench.statistics.gate_operation import Operation
 
 PAGE = "README.md"
-TITLE = "# Do the statistics keep what they promise?"
+TITLE = "# Calibration of the intervals, the tests and the gate"
 DATA = "calibration.json"
 
 _GATE = """\
@@ -82,8 +82,8 @@ def page(calibration: Calibration) -> str:
             f"{_percent(mean(saved), 0)} on average, {_percent(min(saved), 0)} at least.",
             f"Within the budget, {_percent(mean(of_budget), 0)} of the {design.budget} pairs are "
             "saved on average; against a smaller test of fixed size, just as likely to be right "
-            "and planned with knowledge that nobody has, "
-            f"{_percent(mean(of_likely), 0)}, from {_percent(min(of_likely), 0)} to "
+            "and planned with knowledge that one does not have, {_percent(mean(of_likely), 0)}, "
+            "from {_percent(min(of_likely), 0)} to "
             f"{_percent(max(of_likely), 0)}.",
         ),
         "## Intervals of 95 %",

@@ -1,4 +1,4 @@
-"""What `compare` and `bisect` say, for people, for programs and as Markdown."""
+"""Output of `compare` and `bisect`: for people, for programs, and as Markdown."""
 
 from __future__ import annotations
 
@@ -106,13 +106,13 @@ def _left_out(comparison: Comparison) -> list[str]:
     found = {
         "only in A": comparison.only_a,
         "only in B": comparison.only_b,
-        "broken off by an infrastructure error": comparison.errors,
+        "ended by an infrastructure error": comparison.errors,
     }
     lines = [
         f"{counted(count, 'episode')} {which} left out" for which, count in found.items() if count
     ]
     return lines + [
-        f"{name} does not tell its definitions and versions: not checked"
+        f"{name} does not record its definitions and versions, so they were not checked"
         for name in comparison.unchecked
     ]
 
@@ -148,20 +148,20 @@ def _measure_row(found: Measure) -> dict[str, str]:
 
 def _told(found: Measure, bounded: bool) -> str:
     if not (bounded and found.told_apart):
-        return "not told apart"
+        return "no difference shown"
     return "B is higher" if found.difference > 0 else "B is lower"
 
 
 def _funnel_rows(place: PlaceComparison) -> list[dict[str, str]]:
     pairs = place.counts.pairs
     return [
-        {"came as far as": stage, "A": f"{a} of {pairs}", "B": f"{b} of {pairs}"}
+        {"reached": stage, "A": f"{a} of {pairs}", "B": f"{b} of {pairs}"}
         for stage, a, b in place.funnel
     ]
 
 
 def _heading(flips: Sequence[object]) -> str:
-    return f"{counted(len(flips), 'episode')} came out differently" + (":" if flips else ".")
+    return f"{counted(len(flips), 'episode')} changed outcome" + (":" if flips else ".")
 
 
 def _table(rows: Sequence[Mapping[str, str]]) -> list[str]:

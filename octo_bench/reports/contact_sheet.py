@@ -75,7 +75,7 @@ def draw_beside_stock(environments: Sequence[Environment], out: Path) -> None:
 
 def _require_png(out: Path) -> None:
     if out.suffix != ".png":
-        raise BadFile(out, "is no kind of picture", "name it .png")
+        raise BadFile(out, "is not a kind of picture", "name it .png")
 
 
 def _views(declared: Environment, quality: Quality, size: int) -> list[np.ndarray]:

@@ -1,4 +1,4 @@
-"""The table of how often the demonstrators succeed, as Markdown."""
+"""The table of how often the scripted experts succeed, as Markdown."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from octo_bench.files import write_text
 from octo_bench.support import REQUIRED_SUCCESS, Demonstrated, support_in
 
 PAGE = "README.md"
-TITLE = "# How often the demonstrators succeed"
+TITLE = "# Success of the scripted experts"
 
 
 def write_demonstrators(
@@ -24,10 +24,9 @@ def write_demonstrators(
         [
             TITLE,
             "",
-            f"By `octo-bench demonstrators`: {' or '.join(map(str, seeds))} seeds a pair, with the "
-            "disturbance of collecting. From "
-            f"{REQUIRED_SUCCESS:.0%} on a pair is supported (in bold): {len(enough)} of the "
-            f"{len(measured)} pairs.",
+            f"By `octo-bench demonstrators`: {' or '.join(map(str, seeds))} seeds per pair, with "
+            f"the noise that `collect` adds. Pairs with at least {REQUIRED_SUCCESS:.0%} (in "
+            f"bold) are supported: {len(enough)} of {len(measured)} pairs.",
             "",
             *_grid(rows, measured),
             "",

@@ -31,7 +31,7 @@ class EpisodeList:
     Attributes:
         columns: their names; "outcome" is the first and "film" the last.
         rows: the values; of "film" it is the place in the page, "" without one.
-        constants: what is the same in all episodes, and so is no column.
+        constants: what is the same in all episodes, and so is not a column.
     """
 
     columns: tuple[str, ...]

@@ -1,4 +1,4 @@
-"""What the gate says, for people, for programs and as lines of a log."""
+"""Output of the gate: for people, for programs, and as log lines."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ from octo_bench.statistics.sequential import Verdict
 
 
 def say_golden(check: GoldenCheck) -> str:
-    """What the golden answers came to, and what that does not mean."""
+    """The result of the golden answers, and its limits."""
     if check.obstacle:
-        return f"Golden answers: cannot be asked for, {check.obstacle}."
+        return f"Golden answers: cannot be compared, {check.obstacle}."
     files = ", from the same files bit for bit" if check.same_files else ""
     found = (
         f"Golden answers: {check.agreeing} of {check.observations} agree within "
@@ -27,7 +27,7 @@ def say_golden(check: GoldenCheck) -> str:
     return (
         f"{found}."
         if check.agrees
-        else f"{found}. It acts differently; worse or not, episodes tell."
+        else f"{found}. Its actions differ; only episodes tell whether it is worse."
     )
 
 
@@ -41,12 +41,12 @@ def say_verdict(regression: Regression) -> str:
         case Verdict.NO_WORSE:
             meaning = f"a loss of {margin} is ruled out"
         case _:
-            meaning = f"neither a loss nor that it is below {margin} is shown; {_mend(regression)}"
+            meaning = f"neither a loss nor that it is below {margin} is shown; {_fix(regression)}"
     cost = f"{counted(regression.pairs, 'pair')} of episodes, {regression.seconds:.0f} s"
     return f"{regression.verdict.upper()}: {meaning} ({cost})."
 
 
-def _mend(regression: Regression) -> str:
+def _fix(regression: Regression) -> str:
     """What would help to tell."""
     short = [
         (place, least)
@@ -56,16 +56,15 @@ def _mend(regression: Regression) -> str:
     if short:
         place, least = short[0]
         return (
-            f"even a policy that does the very same needs {least} pairs in {place.place}, "
-            f"and there were {place.progress.pairs}: use more of the baseline's episodes, and a "
-            "--budget for them"
+            f"even an identical policy needs {least} pairs in {place.place}, and there were "
+            f"{place.progress.pairs}: use more baseline episodes and a larger --budget"
         )
-    return "more of the baseline's episodes, a larger --budget or a larger --margin may tell"
+    return "more baseline episodes, a larger --budget or a larger --margin may decide"
 
 
 INTERVALS = (
-    "The intervals hold for all differences at once, whenever one stops; the verdict, about no "
-    "loss and the margin alone, can come before they show it."
+    "The intervals hold for all differences at once, whenever the test stops. The "
+    "verdict, which is about no loss and the margin alone, can come before they show it."
 )
 
 
@@ -90,7 +89,7 @@ def gate_rows(regression: Regression) -> list[dict[str, object]]:
 
 
 def flip_lines(flips: Sequence[Pair]) -> list[str]:
-    """The episodes that came out differently, a line each."""
+    """The episodes that changed outcome, a line each."""
     return [
         f"{old.env_id}{_suite(old)} episode {old.episode}: {outcome(old)} -> {outcome(new)}"
         for old, new in flips

@@ -23,7 +23,7 @@ _FORBIDDEN = re.compile("[^\t\n\r\x20-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]"
 
 
 def write_junit(
-    regression: Regression, golden: GoldenCheck | None, path: Path, *, unfit: bool
+    regression: Regression, golden: GoldenCheck | None, path: Path, *, invalid: bool
 ) -> None:
     """Write a test case for each environment.
 
@@ -36,9 +36,9 @@ def write_junit(
     verdicts = [each.progress.verdict for each in regression.places]
     counts = {
         "tests": len(verdicts),
-        "failures": 0 if unfit else verdicts.count(Verdict.WORSE),
-        "errors": len(verdicts) if unfit else 0,
-        "skipped": 0 if unfit else verdicts.count(Verdict.CANNOT_TELL),
+        "failures": 0 if invalid else verdicts.count(Verdict.WORSE),
+        "errors": len(verdicts) if invalid else 0,
+        "skipped": 0 if invalid else verdicts.count(Verdict.CANNOT_TELL),
     }
     totals = {name: str(count) for name, count in counts.items()}
     time = f"{regression.seconds:.3f}"
@@ -49,7 +49,7 @@ def write_junit(
     for key, value in _properties(regression, golden).items():
         ElementTree.SubElement(properties, "property", {"name": key, "value": _clean(value)})
     for place in regression.places:
-        _add_case(suite, place, regression, unfit)
+        _add_case(suite, place, regression, invalid)
     ElementTree.indent(root)
     with atomic_path(path) as temporary:
         ElementTree.ElementTree(root).write(temporary, encoding="utf-8", xml_declaration=True)
@@ -68,7 +68,7 @@ def _properties(regression: Regression, golden: GoldenCheck | None) -> dict[str,
 
 
 def _add_case(
-    suite: ElementTree.Element, verdict: PlaceVerdict, regression: Regression, unfit: bool
+    suite: ElementTree.Element, verdict: PlaceVerdict, regression: Regression, invalid: bool
 ) -> None:
     """The environment's test case; its time is its share of the pairs."""
     share = verdict.progress.pairs / max(1, regression.pairs)
@@ -90,7 +90,7 @@ def _add_case(
         measured += f", {points(counts.difference)}, 95 % interval {interval}"
     lines = flip_lines(verdict.flips)
     details = _clean("\n".join([measured, *lines]))
-    if unfit:
+    if invalid:
         message = f"{verdict.errors} episodes ended in an infrastructure error"
         _add_result(case, "error", message, details)
     elif verdict.progress.verdict is Verdict.WORSE:

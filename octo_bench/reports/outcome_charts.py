@@ -1,4 +1,4 @@
-"""What episodes came to, as figures: by task and arm, and by the stages of the task."""
+"""Outcomes of episodes, as figures: by task and arm, and by stage."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How to get a study's numbers again: commands, versions and hashes."""
+"""How to reproduce a study's numbers: commands, versions and hashes."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def _pretraining(summary: Mapping[str, Any]) -> str:
 
 
 def _last_run(result: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
-    """How the study was run; nothing of one that never came to its end by itself."""
+    """How the study was run; empty for one that never finished."""
     if result["workers"] is None:
         return ()
     return (

@@ -68,7 +68,7 @@ def choose_films(records: Sequence[EpisodeRecord], folder: Path) -> tuple[Film, 
 def make_films(films: Sequence[Film], folder: Path) -> list[str]:
     """Make the films that are missing, where the policy is there; returns what went wrong.
 
-    An episode that does not go again as it was measured (on another machine, or with other code)
+    An episode that does not repeat as it was measured (on another machine, or with other code)
     is not shown: the film would show something that was not counted.
     """
     missing: dict[tuple[str, tuple], dict[EpisodeRecord, Film]] = {}
@@ -104,7 +104,7 @@ def _film(policy: str, films: dict[EpisodeRecord, Film]) -> Iterator[str]:
             record = each.recorded
             yield (
                 f"no film of episode {record.episode} of {record.policy}, {record.env_id}, "
-                f"{record.demos} demonstrations: here it comes out otherwise than it was measured"
+                f"{record.demos} demonstrations: it does not repeat here as it was measured"
             )
 
 

@@ -13,29 +13,31 @@ from octo_bench.evaluation.policy_speed import EAGER, NAIVE, OptionSpeed, Policy
 from octo_bench.files import require_own_page, write_text
 
 PAGE = "README.md"
-TITLE = "# How fast policies answer"
+TITLE = "# Speed of policies"
 SIMULATION = "simulation.json"
 
 _LEFT = ("Policy", "Kind", "On", "Source and remarks", "option", "Part", "Environment")
 """Columns of words."""
 
 _EXPLANATION = """\
-A call is all that an agent does for one query: both cameras, the whole window of history, the
-transformer, all denoising steps, and the scaling of the actions. The instruction is embedded once
-an episode and stands by itself. Images come in the network's own size.
+A call is everything that an agent does for one query: both cameras, the whole observation history,
+the transformer, all denoising steps, and the scaling of the actions. The instruction is embedded
+once an episode and is listed separately. Images come in the network's own size.
 
-- **actions/s**: the chunk's length times the batch, by the median time of a call: what could be
-  executed at most.
-- **times as fast**: in actions a second, as eager with batch 1; medians of the same turns.
+- **actions/s**: chunk length times batch, divided by the median time of a call: an upper bound on
+  what could be executed.
+- **times as fast**: in actions a second, compared with eager and batch 1; medians of the same
+  repeats.
 - **drift**: the largest and the root mean square difference of the normalised actions from the
   eager ones of batch 1, with the same weights, observations and noise. Normalised actions lie in
-  [-1, 1], those of Octo 1.5 in [-5, 5]. The row "other noise" is by how much two eager answers
-  differ that start from different noise: the scale to read drift against. Fewer steps are DDIM
+  [-1, 1], those of Octo 1.5 in [-5, 5]. The row
+  "other noise" is the difference of two eager calls that start from different noise: the scale to
+  read drift against. Fewer steps are DDIM
   beside DDPM from the same initial noise: another sample of the same distribution at best. Random
   weights denoise nothing, so that there the chain ends at the bounds.
 - **half**: encoders and transformer in bfloat16, the action head in float32.
 - **combined**: compiled, half, and 5 steps where the head denoises.
-- **to compile**: what the first call takes.
+- **to compile**: the duration of the first call.
 """
 
 
@@ -144,9 +146,9 @@ def _comparison(speeds: Sequence[PolicySpeed], published: Sequence[Published]) -
     header = ["Policy", "Parameters", "Kind", "Calls/s", "Actions/s", "On", "Source and remarks"]
     return [
         "## Measured and published",
-        "Ours are counted without T5; eager, and the fastest way to ask with batch 1. Published "
-        "figures are control frequencies on other machines: for orientation, not to "
-        "rank anything by.",
+        "Our parameters are counted without T5. Rows are eager and the fastest options with "
+        "batch 1. Published figures are control frequencies on other machines: for orientation, "
+        "not for a ranking.",
         _markdown(header, rows),
     ]
 
@@ -213,8 +215,9 @@ def _profile(speeds: Sequence[PolicySpeed]) -> list[str]:
         rows.append(cells)
     return [
         "## Where the time goes",
-        "Of an eager float32 call of batch 1, by part (medians, with the stopwatch in). Scores are "
-        "attention without its linear layers; the rest is norms, sums, masks and the agent's own.",
+        "An eager float32 call of batch 1, by part (medians, while being timed). Scores are "
+        "attention without its linear layers; the rest is norms, sums, masks and the agent's own "
+        "work.",
         _markdown(["Part", *(speed.policy for speed in speeds)], rows),
     ]
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from octo_bench.evaluation.records import EpisodeRecord
 
 TOLERATED_ERRORS = 0.05
-"""Where more than this share of the episodes ended in an infrastructure error, a rate says
-nothing: the run is unfit."""
+"""With more than this fraction of infrastructure errors a rate means nothing: the run is
+invalid."""
 
 MEAN = "mean over "
 """What stands for the environment where the mean is meant; no environment is called so."""
@@ -56,7 +56,7 @@ class Row:
 
     @property
     def uncertainty(self) -> Uncertainty:
-        """What may be said of the rate, at 95 %."""
+        """Intervals of the rate, at 95 %."""
         return self.several or of_counts(self.successes, self.episodes)
 
     @property
@@ -80,7 +80,7 @@ class Row:
         return self.completion.best
 
     @property
-    def unfit(self) -> bool:
+    def invalid(self) -> bool:
         """Whether too many episodes ended in an infrastructure error."""
         return self.completion.error_share > TOLERATED_ERRORS
 
@@ -162,9 +162,9 @@ class Mean:
         return mean(row.best for row in self.rows)
 
     @property
-    def unfit(self) -> bool:
+    def invalid(self) -> bool:
         """Whether one of the rows is."""
-        return any(row.unfit for row in self.rows)
+        return any(row.invalid for row in self.rows)
 
     @property
     def training_minutes(self) -> float:

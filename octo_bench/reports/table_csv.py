@@ -77,7 +77,7 @@ def read_rows(path: Path) -> tuple[Row, ...]:
             if not row["env_id"].startswith(MEAN)
         )
     except (KeyError, TypeError, ValueError) as error:
-        raise BadFile(path, f"not a number ({error})", "make the table anew") from error
+        raise BadFile(path, f"not a number ({error})", "make the table again") from error
 
 
 def csv_text(table: Table) -> str:

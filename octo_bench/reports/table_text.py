@@ -20,11 +20,11 @@ def markdown(table: Table) -> str:
             "the same command goes on.",
             "",
         ]
-    if any(row.unfit for row in table.rows):
+    if any(row.invalid for row in table.rows):
         lines += [
-            "**Unfit.** In the rows marked so, more than "
+            "**Invalid.** In the rows marked so, more than "
             f"{100 * TOLERATED_ERRORS:.0f} % of the episodes ended in an infrastructure error: "
-            "their rates say nothing. The same command repeats these episodes.",
+            "their rates mean nothing. The same command repeats these episodes.",
             "",
         ]
     means = table.means
@@ -150,7 +150,7 @@ def _anew(row: Line) -> str:
 
 
 def _errors(row: Line) -> str:
-    return f"{row.errors}, unfit" if row.unfit else str(row.errors)
+    return f"{row.errors}, invalid" if row.invalid else str(row.errors)
 
 
 def _bounds(row: Line) -> str:

@@ -47,7 +47,7 @@ def of_records(records: Sequence[EpisodeRecord], confidence: float = CONFIDENCE)
     """Of the rate that the episodes of one row of a table give; see `two_level`.
 
     Several trainings are measured on the same initial states, and so their episodes are not
-    independent. Everything is open where too few of them came to their end to tell.
+    independent. Everything is open where too few of them were completed.
 
     Args:
         records: of one policy in one environment, after one number of demonstrations, under one
@@ -80,7 +80,7 @@ def of_mean(rates: Sequence[float], parts: Sequence[Uncertainty]) -> Uncertainty
     target has one. Everything is open where a target has no rate.
 
     Args:
-        rates: of each target, not a number where no episode came to its end.
+        rates: of each target, not a number where no episode was completed.
         parts: of each of them, all at one confidence.
     """
     units, trainings = min(p.units for p in parts), min(p.trainings for p in parts)

@@ -66,8 +66,8 @@ class Controllers:
     def command(self, action: np.ndarray) -> np.ndarray:
         """Our action (A,) as robosuite's (n,): in its order, and in the axes of its controllers.
 
-        Ours moves each tool along the world's axes; some controllers' axes are turned (the arms of
-        Baxter, robots that face each other) or turn with the arm's first link.
+        Ours moves each end effector along the world's axes; some controllers' axes are turned (the
+        arms of Baxter, robots that face each other) or turn with the arm's first link.
         """
         command = np.asarray(action, np.float64)[self._order]
         if self._tools.moves.any():
@@ -144,7 +144,7 @@ class Controllers:
     def _set_tool_goal(
         self, arm: int, command: np.ndarray, position: np.ndarray, rotation: np.ndarray
     ) -> None:
-        """Set the goal of an arm's tool, relative to its origin at this pose."""
+        """Set the goal of an arm's end effector, relative to its origin at this pose."""
         tools, part = self._tools, self._arms[arm]
         change = part.controller.scale_action(command[part.entries])
         if part.mode is None or command[part.mode] <= 0:

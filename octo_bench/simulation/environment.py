@@ -21,7 +21,7 @@ from octo_bench.suites import find_level
 IMAGE_SIZE = 96
 CLOSING_STEPS = 12
 """Control steps in which the commanded closing in `proprio` goes from open to closed: as long as
-the demonstrators close at most, whatever the gripper."""
+the scripted experts close at most, whatever the gripper."""
 _WRIST_VIEWS = ("image_wrist", "image_wrist_2")
 _FILM_SIZE = 256
 _FARTHEST = 3.0
@@ -31,12 +31,12 @@ class OctoBenchEnvironment(gymnasium.Env[dict[str, np.ndarray], np.ndarray]):
     """A task on an arm.
 
     Observations: `image_primary` (front view) and `image_wrist`, (size, size, 3) uint8, from
-    cameras that are the same on every arm; `proprio` (11 an arm,) float32: tool position in the
-    workspace frame (3, metres), tool orientation as the first two columns of its rotation matrix
-    (6; Zhou et al., "On the Continuity of Rotation Representations", 2019), gripper opening
-    (1, 0 closed to 1 open), and the commanded closing (1, from 0 to 1): how far a gripper without
-    anything in it would have closed on the commands so far if it took `CLOSING_STEPS`. The last
-    says the same on every arm, where the opening depends on the gripper and on what it holds.
+    cameras that are the same on every arm; `proprio` (11 an arm,) float32: end-effector position in
+    the workspace frame (3, metres), end-effector orientation as the first two columns of its
+    rotation matrix (6; Zhou et al., "On the Continuity of Rotation Representations", 2019), gripper
+    opening (1, 0 closed to 1 open), and the commanded closing (1, from 0 to 1): how far a gripper
+    without anything in it would have closed on the commands so far if it took `CLOSING_STEPS`. The
+    last says the same on every arm, where the opening depends on the gripper and on what it holds.
     With two arms, `image_wrist_2` is from the second one's wrist.
 
     Actions (7 an arm,) float32 in [-1, 1]: change of position (1 is 5 cm), change of orientation

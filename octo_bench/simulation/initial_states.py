@@ -34,7 +34,7 @@ _SEEDS_PER_STUDY = 1_000_000
 FOLDER = "initial_states"
 SUMS = "SHA256SUMS"
 LOCK = ".lock"
-_MEND = "make it anew with `octo-bench freeze`"
+_FIX = "make it again with `octo-bench freeze`"
 _LARGEST_FILE = 2**30
 
 
@@ -103,8 +103,8 @@ def initial_scene(declared: Environment, number: int) -> np.ndarray:
     bank = find_bank(declared)
     if bank is None:
         raise UnknownInitialState(
-            f"{declared.id} has no frozen initial states; "
-            f"make them with `octo-bench freeze {declared.id}`, or reset with a seed"
+            f"{declared.id} has no frozen initial states; make them with `octo-bench freeze "
+            f"{declared.id}`, or reset with a seed"
         )
     if not isinstance(number, int | np.integer) or not 0 <= number < len(bank):
         raise UnknownInitialState(
@@ -181,7 +181,7 @@ def freeze(
 
 @dataclass(frozen=True)
 class FolderCheck:
-    """What became of checking a folder of banks: a line for each problem."""
+    """The result of checking a folder of initial states: one line per problem."""
 
     folder: Path
     files: int
@@ -221,11 +221,11 @@ def check_sums(folder: Path) -> FolderCheck:
 
 def _sum_problem(path: Path, wanted: str) -> str:
     try:
-        content = read_bytes(path, BadInitialStates, _MEND, limit=_LARGEST_FILE)
+        content = read_bytes(path, BadInitialStates, _FIX, limit=_LARGEST_FILE)
     except BadInitialStates as error:
         return str(error)
     if hashlib.sha256(content).hexdigest() != wanted:
-        return f"{path}: not what was frozen, its SHA-256 is another"
+        return f"{path}: was changed: its SHA-256 differs"
     return ""
 
 
@@ -236,12 +236,12 @@ def read_sums(folder: Path) -> dict[str, str]:
         BadInitialStates: when the list is missing or cannot be read.
     """
     path = folder / SUMS
-    lines = read_text(path, BadInitialStates, _MEND, missing=_MEND).splitlines()
+    lines = read_text(path, BadInitialStates, _FIX, missing=_FIX).splitlines()
     sums = {}
     for number, line in enumerate(lines, 1):
         digest, _, name = line.partition("  ")
         if len(digest) != 64 or not name:
-            raise BadInitialStates(path, f"line {number} is no hash and file name", _MEND)
+            raise BadInitialStates(path, f"line {number} is not a hash and a file name", _FIX)
         sums[name] = digest
     return sums
 
@@ -249,18 +249,20 @@ def read_sums(folder: Path) -> dict[str, str]:
 def _read(path: Path) -> Bank:
     sums = read_sums(path.parent)
     if path.name not in sums:
-        raise BadInitialStates(path, f"is not listed in {SUMS}", _MEND)
-    content = read_bytes(path, BadInitialStates, _MEND, limit=_LARGEST_FILE)
+        raise BadInitialStates(path, f"is not listed in {SUMS}", _FIX)
+    content = read_bytes(path, BadInitialStates, _FIX, limit=_LARGEST_FILE)
     digest = hashlib.sha256(content).hexdigest()
     if digest != sums[path.name]:
-        raise BadInitialStates(path, f"is not what was frozen, {SUMS} has another hash", _MEND)
+        raise BadInitialStates(path, f"was changed: its SHA-256 differs from that in {SUMS}", _FIX)
     try:
         tensors = load(content)
         bank = Bank(digest, tensors["base"], tensors["columns"], tensors["values"])
     except (SafetensorError, KeyError, TypeError) as broken:
-        raise BadInitialStates(path, f"is no bank of initial states ({broken})", _MEND) from broken
+        raise BadInitialStates(
+            path, f"is not a bank of initial states ({broken})", _FIX
+        ) from broken
     if problem := _problem(bank):
-        raise BadInitialStates(path, f"is no bank of initial states ({problem})", _MEND)
+        raise BadInitialStates(path, f"is not a bank of initial states ({problem})", _FIX)
     return bank
 
 
@@ -276,7 +278,7 @@ def _problem(bank: Bank) -> str:
     if len(columns) and not 0 <= columns.min() <= columns.max() < len(base):
         return f"'columns' must lie between 0 and {len(base) - 1}"
     if not (np.isfinite(base).all() and np.isfinite(values).all()):
-        return "it holds what is not a finite number"
+        return "it has a value that is not finite"
     return ""
 
 

@@ -1,4 +1,4 @@
-"""What a suite's level makes of an episode: another look, camera or instruction, the same physics.
+"""Perturbations of an episode: another look, camera or instruction, the same physics.
 
 All is drawn from the suite and the episode's environment seed alone, and the level says how much
 of it there is: a higher level changes the same things in the same direction, by more.
@@ -29,7 +29,7 @@ _OWN_COLOUR = 0.5  # robosuite leaves geoms that have a material at MuJoCo's gre
 
 @dataclass(frozen=True)
 class Variation:
-    """What one episode shows and says instead of what its task declares."""
+    """What an episode shows and says instead of the task's own."""
 
     primary_camera: Camera
     wrist_camera: Camera

@@ -108,7 +108,7 @@ class Renderer:
         with drawing() as opengl:
             self._create_context(opengl)
         self._scene = mujoco.MjvScene(self._model, maxgeom=_MAX_GEOMS)
-        # Views of the scene, kept: making them anew takes time.
+        # Views of the scene, kept: making them again takes time.
         self._eyes, self._slots = list(self._scene.camera), self._scene.geoms
         if fast:
             for flag in _COSTLY:
@@ -193,7 +193,7 @@ class Renderer:
 
 
 def renderer_name() -> str:
-    """What draws here, as OpenGL calls itself; "none" where there is nothing to draw with."""
+    """The renderer's name, from OpenGL; "none" where nothing can draw."""
     try:
         require_backend()
     except MissingDependency:

@@ -1,4 +1,4 @@
-"""How far an episode got: the stages that a task declares, judged on the simulation's state."""
+"""The furthest stage of an episode, of those that its task declares."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class StageTracker:
     """Follows one episode and remembers the furthest stage reached, in the declared order."""
 
     def __init__(self, world: World) -> None:
-        """Begin at the state that `world` is in now."""
+        """Start from the present state of `world`."""
         self._world = world
         self._task = world.declared.task
         self._start = world.thing(self._task.object) if self._task.object else None
@@ -42,7 +42,7 @@ class StageTracker:
         return self._world.thing(name).position
 
     def _reach(self) -> bool:
-        """Some tool is at the object, or at some of the dirt."""
+        """Some end effector is at the object, or at some of the dirt."""
         return any(
             self._distance(self._world.tool(arm).position) < _REACHED
             for arm in range(self._task.arms)

@@ -1,4 +1,4 @@
-"""robosuite as it comes: its own step, controller, observables and cameras, to compare with."""
+"""Stock robosuite, to compare with: its own step, controller, observables and cameras."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CAMERAS = ("agentview", "robot0_eye_in_hand")
 
 
 class StockSimulation:
-    """The twin of an environment of ours in stock robosuite, with two of robosuite's cameras.
+    """An environment of ours in stock robosuite, with two of robosuite's cameras.
 
     It has the same model, controller settings and starts. Object positions are not among its
     observations, as no policy sees them. Only one may draw in a process, and nothing else: its

@@ -60,7 +60,8 @@ class Simulation(NamedTuple):
 class Joints(NamedTuple):
     """The joints of parts, (parts, most joints) or with six gains; `count` (parts,) are in use.
 
-    `goal` is where they shall be: for an arm the posture that it keeps as far as its tool lets it.
+    `goal` is where they shall be: for an arm the posture that it keeps as far as its end effector
+    lets it.
     """
 
     count: np.ndarray
@@ -75,7 +76,7 @@ class Joints(NamedTuple):
 
 
 class Tools(NamedTuple):
-    """For each arm the sites of its tool and of the origin of its goal, and the goal.
+    """For each arm the sites of its end effector and of the origin of its goal, and the goal.
 
     `moves` says whether the origin does; `position` (arms, 3), `rotation` (arms, 3, 3).
     """
@@ -147,7 +148,7 @@ def _wrench(
     kp: np.ndarray,
     kd: np.ndarray,
 ) -> np.ndarray:
-    """Accelerations (6,) that lead the tool to its goal."""
+    """Accelerations (6,) that lead the end effector to its goal."""
     speed = jacobian @ simulation.qvel
     origin = tools.origin[arm]
     if tools.moves[arm]:
@@ -183,7 +184,7 @@ def _arm_torques(
     full_jacobian: np.ndarray,
     wrench: np.ndarray,
 ) -> np.ndarray:
-    """Torques (n,) that give the tool the accelerations `wrench`, and hold the posture."""
+    """Torques (n,) that give the end effector the accelerations `wrench`, and hold the posture."""
     n = joints.count[arm]
     J = np.empty((6, n))
     M = np.empty((n, n))
@@ -223,7 +224,7 @@ def _arm_torques(
     force = wrench.copy()
     _solve(decoupled, force, 0, 3)
     _solve(decoupled, force, 3, 6)
-    # What of the posture's torques would move the tool is taken back.
+    # What of the posture's torques would move the end effector is taken back.
     moved = np.zeros(6)
     for k in range(6):
         for i in range(n):

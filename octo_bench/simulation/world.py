@@ -1,4 +1,4 @@
-"""A task on an embodiment, simulated by robosuite: the physics, its state, what can be asked of it.
+"""A task on an embodiment, simulated by robosuite: physics, state, and queries.
 
 robosuite builds the model, places the objects and judges success; stepping and torques are
 ours, without robosuite's observables. Everything that robosuite draws at construction is drawn
@@ -28,7 +28,7 @@ _WILD = {
     "velocities": int(mujoco.mjtWarning.mjWARN_BADQVEL),
     "accelerations": int(mujoco.mjtWarning.mjWARN_BADQACC),
 }
-"""MuJoCo's warnings of joints that have gone wild: then it starts over from the model's rest."""
+"""MuJoCo's warnings of unstable joints, after which it resets the model."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +111,7 @@ class World:
             raise BadInitialStates(
                 self.declared.id,
                 f"its initial states have {scene.size} entries, the simulation has {sum(sizes)}",
-                "make them anew with `octo-bench freeze --again`",
+                "make them again with `octo-bench freeze --again`",
             )
         qpos, qvel, body_pos, body_quat = np.split(scene, np.cumsum(sizes)[:-1])
         # The controllers hold on to where the arm is when robosuite resets it.
@@ -141,14 +141,14 @@ class World:
             self._wiping.update()
 
     def require_stable(self) -> None:
-        """Check that no joint has gone wild since the reset; MuJoCo itself goes on regardless.
+        """Check that no joint has become unstable since the reset; MuJoCo itself continues.
 
         Raises:
-            FloatingPointError: names what was no number, or a huge one.
+            FloatingPointError: names what was not a number, or a huge one.
         """
         warnings = self.data.warning.number
         if wild := [name for name, kind in _WILD.items() if warnings[kind]]:
-            raise FloatingPointError(f"the simulation is unstable: {', '.join(wild)} gone wild")
+            raise FloatingPointError(f"the simulation is unstable: {', '.join(wild)} diverged")
 
     def state(self) -> np.ndarray:
         """The simulation's state, [time, qpos, qvel] as robosuite flattens it, float64."""
@@ -168,14 +168,14 @@ class World:
         return bool(self._suite._check_success())
 
     def tool(self, arm: int = 0) -> Pose:
-        """The canonical tool frame between the pads: z along the approach, y along the opening."""
+        """The end-effector frame between the pads: z along the approach, y along the opening."""
         hand = self._hands[arm]
         rotation = self._fresh().site_xmat[hand.site].reshape(3, 3) @ hand.turn
         site = self._kinematics.site_xpos[hand.site]
         return Pose(site + hand.offset * rotation[:, 2], rotation)
 
     def facing(self, arm: int = 0) -> float:
-        """The yaw (rad) in the world that an arm faces: its tool's in its initial posture."""
+        """The yaw (rad) that an arm faces: that of its end effector in the initial posture."""
         return self._hands[arm].facing
 
     def base(self, arm: int = 0) -> np.ndarray:
@@ -183,7 +183,7 @@ class World:
         return self._hands[arm].robot.base_pos.copy()
 
     def opening(self, arm: int = 0) -> float:
-        """The gripper's opening, 0 closed to 1 open; 0 for a tool that does not open."""
+        """The gripper's opening, 0 closed to 1 open; 0 for an end effector that does not open."""
         hand = self._hands[arm]
         if not hand.pads:
             return 0.0
@@ -304,8 +304,9 @@ class _Hand:
     """One arm in the simulation.
 
     `site` is its grip site; `turn` (3, 3) and then `offset` (m) along the approach lead from there
-    to the canonical tool frame. `pads` are the geoms of the left and the right finger pads, empty
-    for a wiper; `facing` (rad) is the yaw in the world of the tool at the initial joints.
+    to the canonical end-effector frame. `pads` are the geoms of the left and the right finger pads,
+    empty for a wiper; `facing` (rad) is the yaw in the world of the end effector at the initial
+    joints.
     """
 
     robot: Any

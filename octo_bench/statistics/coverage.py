@@ -1,4 +1,4 @@
-"""What intervals and tests keep of what they promise, by exact enumeration of all outcomes.
+"""Coverage of intervals and errors of tests, by exact enumeration of all outcomes.
 
 No simulation: each figure is a sum of binomial or trinomial probabilities over all tables there
 can be, at every rate of a grid that is dense near 0 and 1.

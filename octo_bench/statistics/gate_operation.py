@@ -1,4 +1,4 @@
-"""How the gate does: its errors, its power, and what it saves against a test of fixed size.
+"""The gate's errors, power, and savings against a test of fixed size.
 
 Many comparisons are simulated at once, each stopped where the gate would stop it, after looking at
 every pair. What a test of fixed size would do is enumerated exactly.

@@ -1,4 +1,4 @@
-"""What a study leaves: all episode records, and what they were measured with."""
+"""The results of a study: all episode records, and what they were measured with."""
 
 from __future__ import annotations
 
@@ -47,12 +47,12 @@ class Run:
 
 @dataclass(frozen=True)
 class Gathered:
-    """What came of `write_artifacts`.
+    """The result of `write_artifacts`.
 
     Attributes:
-        written: whether the folder's files are of now.
-        outdated: cells that the folder has from other code, versions or settings, and that have
-            not been measured anew. While there are any, nothing is written.
+        written: whether the folder's files are up to date.
+        outdated: cells in the folder that were measured with other code, versions or settings and
+            have not been measured again. While there are any, nothing is written.
     """
 
     written: bool
@@ -61,7 +61,7 @@ class Gathered:
 
 @dataclass(frozen=True)
 class _Finished:
-    """A cell whose episodes are all there.
+    """A finished cell.
 
     Attributes:
         seconds: that its evaluation took.
@@ -81,11 +81,11 @@ class _Finished:
 def write_artifacts(study: Study, cells: Sequence[Cell], out: Path, run: Run | None) -> Gathered:
     """Gather the finished cells of a study into `episodes.parquet` and `study_result.json`.
 
-    A cell that is finished under `cells/` goes in. Of one that is not, what the two files already
-    say is kept if it has the same key, so that a study can be measured in several sittings and
-    places. If they hold a cell with another key, nothing is written before that one has been
-    measured anew: no result gets lost to a run that was broken off. Nothing is written, either,
-    without a cell that is finished under `cells/`.
+    Cells that are finished under `cells/` are gathered. For the others, the two files keep what
+    they have if the key is the same, so that a study can be measured in several sessions and
+    places. If the files hold a cell with another key, nothing is written until that cell has been
+    measured again, so that an interrupted run loses no result. Nothing is written, either, if no
+    cell is finished under `cells/`.
 
     Records are in the order of the declaration, then by episode.
 

@@ -1,4 +1,4 @@
-"""From a declared study to its cells, each with a key made of all that its result depends on."""
+"""The cells of a declared study, each with a key made of everything that its result depends on."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def place_of(values: EpisodeRecord | Mapping[str, Any]) -> Place:
     """Of an episode's record, or of a cell in `study_result.json`: which cell it belongs to."""
     if isinstance(values, EpisodeRecord):
         return tuple(getattr(values, name) for name in COLUMNS)
-    plain = dataclasses.asdict(PLAIN)  # files of before conditions lack them
+    plain = dataclasses.asdict(PLAIN)  # older files lack them
     return tuple(values.get(name, plain.get(name)) for name in COLUMNS)
 
 
@@ -123,7 +123,7 @@ def declared_cells(study: Study) -> tuple[Cell, ...]:
                     )
                     of_entry.append(cell)
         if not of_entry:
-            problem = f"nothing is measured of 'policies[{i}]', '{entry.name}'"
+            problem = f"'policies[{i}]', '{entry.name}', has nothing to measure"
             raise BadStudy(study.file, problem, "give it 'demos' above 0")
         cells += of_entry
     return tuple(cells)

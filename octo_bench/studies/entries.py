@@ -94,7 +94,7 @@ class DemonstrationPool:
 
 @dataclass(frozen=True)
 class ConditionEntry:
-    """A way to measure every policy: under a suite's level, asked in another way, or both.
+    """A condition that every policy is measured under: a perturbation, inference options, or both.
 
     Attributes:
         suite: a perturbation of what is seen or said; "" for none.

@@ -30,7 +30,7 @@ class Collection:
         env: environment id.
         first_seed: of the first try; the rest follow.
         suite, level: the perturbation of how episodes look; "" and 0 for none.
-        disturbance: of the demonstrator, instead of the task's own.
+        disturbance: of the scripted expert, instead of the task's own.
         key: hex digest of everything that they depend on, but for their number.
     """
 
@@ -86,7 +86,7 @@ class Pretraining:
 
 
 def read_pretraining(file: Path) -> Pretraining:
-    """Read and check a recipe, and what it asks for.
+    """Read and check a recipe, and the demonstrations that it asks for.
 
     Raises:
         BadRecipe: naming the key that is wrong, also for demonstrations that cannot be collected.

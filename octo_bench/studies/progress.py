@@ -1,4 +1,4 @@
-"""What a person sees while a study runs: a bar for each phase, a line for each task."""
+"""The progress of a study for people: a bar per phase, a line per task."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Running one recorded episode again, and whether it comes out the same."""
+"""Running a recorded episode again and comparing it with its record."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ _OUTCOME = ("success_once", "steps", "furthest_stage", "policy_fault", "error")
 
 @dataclass(frozen=True)
 class Replay:
-    """An episode as it was recorded, and as it came out now."""
+    """An episode as recorded, and as rolled out now."""
 
     recorded: EpisodeRecord
     again: EpisodeRecord
@@ -101,8 +101,8 @@ def choose(
     found = [record for record in records if record.episode == episode]
     if not found:
         numbers = [record.episode for record in records]
-        mend = f"choose one from {min(numbers)} to {max(numbers)}"
-        raise BadRecords(path, f"has no episode {episode}", mend)
+        fix = f"choose one from {min(numbers)} to {max(numbers)}"
+        raise BadRecords(path, f"has no episode {episode}", fix)
     for column, value in wanted.items():
         if value is None:
             continue
@@ -120,7 +120,7 @@ def choose(
         if len(values) > 1
     ]
     if not choices:
-        raise BadRecords(path, f"has episode {episode} more than once", "make it anew")
+        raise BadRecords(path, f"has episode {episode} more than once", "make it again")
     raise OctoBenchError(
         f"{path} has {len(found)} episodes of number {episode}; choose one by {', '.join(choices)}"
     )
@@ -167,7 +167,7 @@ def policy_of(record: EpisodeRecord, path: Path) -> str:
         named = declared if (study / FILE).is_file() else f"STUDY --out {study}"
         raise BadFile(
             folder,
-            f"the policy that was {_trained(record)} is not here",
+            f"the policy that was {_trained(record)} is not available here",
             f"make it with `octo-bench reproduce {named}`",
         )
     return str(folder)
@@ -177,7 +177,7 @@ def replay(record: EpisodeRecord, policy: str, out: Path) -> Replay:
     """Roll out the episode of a record again with `policy` and write a film of it to `out`.
 
     Raises:
-        OctoBenchError: when the policy or the environment cannot be had, or for another kind of
+        OctoBenchError: when the policy or the environment is not available, or for another kind of
             file.
     """
     from octo_bench.evaluation.films import watch
@@ -203,11 +203,11 @@ def outcome(record: EpisodeRecord) -> str:
     if record.success_once:
         return f"success after {record.first_success_step} steps"
     fault = f" ({record.policy_fault})" if record.policy_fault else ""
-    return f"failure after {record.steps} steps, got as far as '{record.furthest_stage}'{fault}"
+    return f"failure after {record.steps} steps, furthest stage '{record.furthest_stage}'{fault}"
 
 
 def other_versions(path: Path) -> list[str]:
-    """Which versions the records of `path` were measured with that are others here, for people."""
+    """Versions with which the records of `path` were measured and that differ here, for people."""
     provenance = read_provenance(path)
     measured = provenance.versions if provenance else {}
     here = versions()
@@ -227,13 +227,13 @@ def _cell_policy(record: EpisodeRecord, path: Path) -> Path:
     if not (path.parent / RESULT).is_file():
         raise BadFile(
             path,
-            f"does not lie in its study's folder, where the policy that was {_trained(record)} is",
+            f"is not in its study's folder, which has the policy that was {_trained(record)}",
             "name the study instead",
         )
     cell = _cell_of(record, path)
     if cell is None:
         raise BadFile(path.parent / RESULT, "lists no cell of this episode", "run the study again")
-    # In files of before, every cell had a policy of its own.
+    # In older files, every cell had a policy of its own.
     key = cell.get("policy_key", cell["key"])
     return path.parent / "cells" / key[:16] / POLICY
 

@@ -1,4 +1,4 @@
-"""Running a study on this machine: what is missing is computed, what is there is kept."""
+"""Running a study on this machine: missing cells are computed, finished ones are kept."""
 
 from __future__ import annotations
 
@@ -33,9 +33,9 @@ EPISODES_AT_ONCE = 25
 
 @contextmanager
 def only_run_in(out: Path) -> Iterator[None]:
-    """Be the only one that computes and writes a study's results in `out`.
+    """Lock `out`, so that only one run computes and writes the study's results there.
 
-    What a run that was killed has half written is removed.
+    Half-written files of a killed run are removed.
 
     Raises:
         OctoBenchError: when another run is at work there.
@@ -46,7 +46,7 @@ def only_run_in(out: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise OctoBenchError(
-                f"{out}: another run is at work here; wait for it, or give another --out"
+                f"{out}: another run is using this folder; wait for it, or give another --out"
             ) from error
         for where in (out.glob, (out / "demonstrations").glob, (out / "cells").rglob):
             for half_written in where(".*.tmp"):
@@ -58,7 +58,7 @@ def run_cells(study: Study, cells: Sequence[Cell], out: Path, workers: int) -> N
     """Compute all that is missing of some of a study's cells, in up to `workers` processes.
 
     Everything is kept in `out`: demonstrations under `demonstrations/`, policies and records under
-    `cells/`. When it is stopped in any way, calling it again goes on.
+    `cells/`. After a stop, calling it again continues.
 
     Raises:
         OctoBenchError: when a task met a user's mistake.

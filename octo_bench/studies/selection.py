@@ -1,4 +1,4 @@
-"""Some of a study's cells: choosing them, and whether they came out as they were committed."""
+"""Selecting cells of a study, and comparing them with the committed results."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ CONFIDENCE = 0.95
 
 @dataclass(frozen=True)
 class Rerun:
-    """A cell's episodes as they came out now, and as they are committed.
+    """A cell's episodes as measured now, and as committed.
 
     Attributes:
         cell: which one.
-        measured: the episodes of now.
+        measured: the new episodes.
         committed: those with the same numbers in the study's folder; none if it has none.
     """
 
@@ -44,7 +44,7 @@ class Rerun:
 
     @property
     def is_outside(self) -> bool:
-        """Whether the rate of now lies outside the committed interval."""
+        """Whether the new rate lies outside the committed interval."""
         counts = _counts(self.measured)
         if self.interval is None or not counts.completed:
             return False
@@ -74,7 +74,7 @@ class Rerun:
         measured = _counts(self.measured)
         said = f"  measured {_rate(measured)}"
         if not self.committed:
-            return (str(self.cell), f"{said}; the study has no committed episodes of it")
+            return (str(self.cell), f"{said}; the study has no committed episodes of this cell")
         said += f", committed {_rate(_counts(self.committed))}"
         if self.interval is not None:
             low, high = 100 * self.interval.low, 100 * self.interval.high
@@ -123,8 +123,8 @@ def select(
         return tuple(found)
     if sample > len(found):
         raise OctoBenchError(
-            f"{study.file}: --sample {sample} is more than the {len(found)} cells there are to "
-            f"choose from; choose at most {len(found)}"
+            f"{study.file}: --sample {sample} is more than the {len(found)} selected cells; "
+            f"choose at most {len(found)}"
         )
     places = np.random.default_rng(sample_seed).choice(len(found), sample, replace=False)
     return tuple(found[place] for place in sorted(places))
@@ -133,7 +133,7 @@ def select(
 def committed_episodes(
     study: Study, cells: Sequence[Cell], folder: Path
 ) -> dict[Cell, tuple[EpisodeRecord, ...]]:
-    """What a study's folder has of its cells: the episodes that it declares now.
+    """The committed episodes of a study's cells, as far as the study still declares them.
 
     Raises:
         BadRecords: for records that cannot be read.
@@ -158,5 +158,5 @@ def _counts(records: Sequence[EpisodeRecord]) -> Completion:
 
 def _rate(counts: Completion) -> str:
     if not counts.completed:
-        return "no episode that came to its end"
+        return "no completed episode"
     return f"{counts.successes}/{counts.completed} = {100 * counts.rate:.0f} %"

@@ -117,7 +117,7 @@ def read_study(path: Path) -> Study:
     """Read and check a study declaration.
 
     Raises:
-        BadStudy: for a file that is no TOML, a key that is unknown, missing or ill-typed, or a
+        BadStudy: for a file that is not TOML, a key that is unknown, missing or ill-typed, or a
             file that it names and that is not there.
         UnknownName: for an environment that does not exist.
     """
@@ -166,7 +166,7 @@ def declared_steps(study: Study, entry: PolicyEntry) -> dict[int, int]:
     """The optimiser's steps that the study declares for a policy, by number of demonstrations.
 
     Raises:
-        BadStudy: for what is no such table.
+        BadStudy: for what is not a such table.
     """
     steps = finetune_table(study, entry).get("steps", {})
     is_table = isinstance(steps, Mapping) and all(
@@ -233,8 +233,8 @@ def settings_for(
         settings.append(_settings(study, entry, steps_for(demos, steps), seed))
     if any(each != settings[0] for each in settings):
         names = ", ".join(f"'{entry.name}'" for entry in found)
-        mend = "keep one of them in a copy of the file"
-        raise BadStudy(study.file, f"fine-tunes {policy} in several ways ({names})", mend)
+        fix = "keep one of them in a copy of the file"
+        raise BadStudy(study.file, f"fine-tunes {policy} in several ways ({names})", fix)
     return settings[0]
 
 
@@ -244,7 +244,7 @@ def finetune_table(study: Study, entry: PolicyEntry) -> dict[str, Any]:
 
 
 def _problems(study: Study) -> Iterator[str]:
-    """What types alone do not say."""
+    """Checks beyond the types."""
     if study.seed < 0:
         yield "'seed' must not be negative"
     if study.episodes < 1:
@@ -279,7 +279,7 @@ def _problems_of_policy(study: Study, entry: PolicyEntry, where: str) -> Iterato
     if entry.is_baseline:
         for key in ("head", "from_scratch", "finetune", "demos", "draws", "train_seeds"):
             if getattr(entry, key) not in (None, False, {}):
-                yield f"'{where}.{key}' says nothing: '{entry.policy}' is measured as it is"
+                yield f"'{where}.{key}' has no effect: '{entry.policy}' is measured as it is"
         return
     if entry.head is None:
         yield f"the key '{where}.head' is missing"
@@ -331,7 +331,7 @@ def _problems_of_conditions(entries: Sequence[ConditionEntry]) -> Iterator[str]:
     for i, entry in enumerate(entries):
         where = f"conditions[{i}]"
         if entry.level is not None and not entry.suite:
-            yield f"'{where}.level' says nothing without a '{where}.suite'"
+            yield f"'{where}.level' has no effect without '{where}.suite'"
         try:
             condition = entry.condition
             if condition.suite:

@@ -1,4 +1,4 @@
-"""The pieces of work of a study, as the pool's processes do them.
+"""The tasks of a study, as the worker processes run them.
 
 The heavy imports are inside the functions: the process that only schedules stays light.
 """
@@ -66,7 +66,7 @@ def require_network(pretraining: Pretraining) -> None:
     """See that the recipe's network can be made, before the long work.
 
     Raises:
-        MissingWeights: when pre-trained parts of it cannot be had.
+        MissingWeights: when pre-trained parts of it are not available.
     """
     initial_model(pretraining.recipe.model, pretraining.recipe.seed)
 

@@ -1,4 +1,4 @@
-"""What results depend on beside the declaration: versions, and the code that can change them."""
+"""What results depend on besides the declaration: library versions, and code."""
 
 from __future__ import annotations
 

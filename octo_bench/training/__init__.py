@@ -1,1 +1,1 @@
-"""Pre-training and fine-tuning: one loop, several recipes."""
+"""Pre-training and fine-tuning."""

@@ -71,7 +71,7 @@ class FinetuneSettings:
 
 @dataclass(frozen=True)
 class FinetuneSummary(TrainingSummary):
-    """A training, and what is to be known of it.
+    """A training and its statistics.
 
     `new`: the modules that the checkpoint had no weights for. `clipped`: the share of the
     demonstrations' action entries that the head cannot give, since the scaling puts them beyond

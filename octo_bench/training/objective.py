@@ -1,4 +1,4 @@
-"""What the training loop minimises: the loss of a drawn batch, one way per architecture."""
+"""Training objectives: the loss of a batch, one per architecture."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Network = Octo | Octo15
 
 
 class Objective(Protocol):
-    """A network and what it is trained on."""
+    """A network and its training data."""
 
     model: Network
     windows: Windows

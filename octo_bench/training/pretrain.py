@@ -125,7 +125,7 @@ def initial_model(config: OctoConfig, seed: int) -> Octo:
     """A network whose random weights depend on `seed` only; pre-trained parts are fetched.
 
     Raises:
-        MissingWeights: when these cannot be had or do not fit, tokenizer included.
+        MissingWeights: when these are not available or do not fit, tokenizer included.
     """
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

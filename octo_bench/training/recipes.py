@@ -29,7 +29,7 @@ class Data:
 
     `weight`: how often training draws from it, relative to the other entries. `suite` and `level`:
     a perturbation of `envs/suites/` that changes how each episode looks; none if empty.
-    `disturbance`: of the demonstrator, instead of the task's own.
+    `disturbance`: of the scripted expert, instead of the task's own.
     """
 
     env: str
@@ -85,7 +85,7 @@ def read_recipe(path: Path) -> Recipe:
 
 
 def _problems(recipe: Recipe) -> Iterator[str]:
-    """What types alone do not say."""
+    """Checks beyond the types."""
     if not 0 <= recipe.seed < MOST_SEEDS:
         yield f"'seed' must lie between 0 and {MOST_SEEDS}"
     for number, entry in enumerate(recipe.data):

@@ -1,4 +1,4 @@
-"""Which rows of a batch are told what they are to do, and how."""
+"""Which rows of a batch get an instruction, a goal image, both or neither."""
 
 from __future__ import annotations
 

@@ -25,7 +25,7 @@ class ImageTokenizerConfig:
     def __post_init__(self) -> None:
         if self.size % 2 ** len(self.features):
             raise ValueError(
-                f"'size' = {self.size} is no multiple of {2 ** len(self.features)}, "
+                f"'size' = {self.size} is not a multiple of {2 ** len(self.features)}, "
                 "by which the stem divides it"
             )
 
