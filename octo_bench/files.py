@@ -93,7 +93,7 @@ def require_own_page(page: Path, title: str) -> None:
     """
     require_writable(page)
     if page.exists() and not page.read_text(encoding="utf-8", errors="replace").startswith(title):
-        raise BadFile(page, "is there and another page", "write to a folder of its own")
+        raise BadFile(page, "exists and is another page", "write to a folder of its own")
 
 
 def _require_room(folder: Path, wanted: Path) -> None:

@@ -169,7 +169,7 @@ def test_the_file_declares_its_grippers(collected: Path, tmp_path: Path) -> None
     assert read_demonstrations(copy).grippers == (0, 6)
     with h5py.File(copy, "r+") as file:
         file["data"].attrs["grippers"] = "[7]"
-    with pytest.raises(BadDemonstrations, match="something else than entries of 7-entry actions"):
+    with pytest.raises(BadDemonstrations, match="values that are not entries of 7-entry actions"):
         read_demonstrations(copy)
     with h5py.File(copy, "r+") as file:
         del file["data"].attrs["grippers"]  # as in older files

@@ -108,7 +108,7 @@ IMAGE = "data/demo_1/obs/image_primary"
         (replace_array(ACTIONS, lambda a: a.astype("S8")), "actions holds 7x7 of"),
         (replace_array(ACTIONS, lambda a: a[:, :6]), "arrays of other shapes than /data/demo_0"),
         (replace_array(IMAGE, lambda a: a.astype(np.uint16)), "not an RGB image"),
-        (sparse, "actions is larger than what the file holds of it"),
+        (sparse, "actions declares more data than the file has"),
         (external, "actions is a link to elsewhere"),
         (soft, "actions is a link to elsewhere"),
         (external_storage, "takes its values from other files"),

@@ -103,7 +103,7 @@ def test_episodes_of_other_code_or_of_a_file_that_does_not_tell_are_refused(
 ) -> None:
     silent = tmp_path / "silent.parquet"
     write_records(read_records(undisturbed), silent, None)
-    with pytest.raises(BadRecords, match="does not tell what its episodes depend on"):
+    with pytest.raises(BadRecords, match="does not record what its episodes depend on"):
         evaluate_into(silent, "random", LIFT, 4, progress=False)
     monkeypatch.setattr("octo_bench.evaluation.provenance.code_sha256", lambda: "0" * 64)
     with pytest.raises(BadRecords, match="was measured with other code"):

@@ -43,7 +43,7 @@ def test_someone_elses_page_is_left_alone(
     page.write_text("# Mine\n")
     assert run(["calibrate", "--out", str(tmp_path)]) == 2
     assert capsys.readouterr().err == (
-        f"error: {page}: is there and another page; write to a folder of its own\n"
+        f"error: {page}: exists and is another page; write to a folder of its own\n"
     )
     assert page.read_text() == "# Mine\n"
     assert list(tmp_path.iterdir()) == [page]

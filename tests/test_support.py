@@ -58,7 +58,7 @@ def test_the_committed_page_is_known_as_our_own(tmp_path: Path) -> None:
     require_own_page(committed, TITLE)
     foreign = tmp_path / PAGE
     foreign.write_text("# Mine\n")
-    with pytest.raises(BadFile, match="is there and another page"):
+    with pytest.raises(BadFile, match="exists and is another page"):
         require_own_page(foreign, TITLE)
 
 

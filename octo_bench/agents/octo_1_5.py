@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from octo_bench.simulation.environment import OctoBenchEnvironment
 
 METRES, RADIANS = 0.05, 0.5
-"""What an action of 1 moves and turns the end effector by in a step (robosuite's `OSC_POSE`)."""
+"""How far an action of 1 moves and turns the end effector in a step (robosuite's `OSC_POSE`)."""
 METRIC_ENTRIES = 7
 """Of the only actions in metres and radians whose meaning is known: those of one arm."""
 

@@ -217,7 +217,7 @@ def _grippers(path: Path, data: h5py.Group) -> tuple[int, ...]:
         listed = json_value(data, GRIPPERS)
         is_list = isinstance(listed, list) and all(type(each) is int for each in listed)
         if not (is_list and all(0 <= each < entries for each in listed)):
-            problem = f"'{GRIPPERS}' lists something else than entries of {entries}-entry actions"
+            problem = f"'{GRIPPERS}' lists values that are not entries of {entries}-entry actions"
             raise BadDemonstrations(path, problem, fix)
         return tuple(listed)
     try:

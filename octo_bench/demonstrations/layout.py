@@ -126,7 +126,7 @@ def check_demonstration(demo: h5py.Group) -> int:
         if len(array) != steps:
             raise _Unusable(f"{array.name} has {len(array)} steps, {where}/actions has {steps}")
     if integer(demo, "num_samples", steps) != steps:
-        raise _Unusable(f"{where} says that it has another number of steps than it has")
+        raise _Unusable(f"{where} has another number of steps than its attribute says")
     return steps
 
 
@@ -197,7 +197,7 @@ def _child(group: h5py.Group, name: str, kind: type[Item]) -> Item:
     if link is None:
         raise _Unusable(f"lacks '{where}'")
     if not isinstance(link, h5py.HardLink):
-        raise _Unusable(f"{where} is a link to elsewhere, which is not followed")
+        raise _Unusable(f"{where} is a link to another place, which is not followed")
     item = group[name]
     if not isinstance(item, kind):
         wanted = "a group" if kind is h5py.Group else "an array"
@@ -229,5 +229,5 @@ def _array(group: h5py.Group, name: str, kinds: str, axes: int) -> h5py.Dataset:
         )
         whole = array.id.get_num_chunks() == wanted
     if not whole:
-        raise _Unusable(f"{where} is larger than what the file holds of it")
+        raise _Unusable(f"{where} declares more data than the file has")
     return array

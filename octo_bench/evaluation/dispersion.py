@@ -89,8 +89,8 @@ def _agent(record: EpisodeRecord) -> Agent:
     """The agent whose episode it is, without what executes its chunks."""
     if record.demos:
         raise BadInference(
-            f"{record.policy} after {record.demos} demonstrations is not named by its records, "
-            "only what it started from"
+            f"{record.policy} after {record.demos} demonstrations cannot be loaded by its "
+            "records, which name only the policy that it started from"
         )
     if record.policy == "expert":
         raise BadInference("the scripted expert reads the simulation, not observations")

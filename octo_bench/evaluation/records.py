@@ -194,7 +194,7 @@ def read_provenance(path: Path) -> Provenance | None:
     try:
         return Provenance.from_json(metadata[_METADATA])
     except ValueError as broken:
-        raise BadRecords(path, f"does not tell what it depends on ({broken})", _FIX) from broken
+        raise BadRecords(path, f"does not record what it depends on ({broken})", _FIX) from broken
 
 
 @contextmanager

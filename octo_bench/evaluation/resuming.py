@@ -175,7 +175,7 @@ def _require_same(file: Path, wanted: Mapping[str, Any], study_seed: int) -> Non
                 )
     here = provenance_of(records, study_seed)
     if provenance is None:
-        raise BadRecords(file, "does not tell what its episodes depend on", _FIX)
+        raise BadRecords(file, "does not record what its episodes depend on", _FIX)
     if provenance.study_seed != study_seed:
         raise BadRecords(file, f"holds episodes of study seed {provenance.study_seed}", _FIX)
     for what, held, value in (

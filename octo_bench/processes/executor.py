@@ -92,7 +92,7 @@ class ProcessLost(OctoBenchError):
     def __str__(self) -> str:
         job, reason, log = self.args
         where = f"; its output is in {log}" if log else ""
-        return f"{job}: {reason}, again and again{where}; the same command goes on"
+        return f"{job}: {reason}, repeatedly{where}; the same command continues"
 
 
 class Executor(Generic[Key]):
