@@ -15,13 +15,14 @@ import pytest
 
 from octo_bench.errors import BadFile
 from octo_bench.files import atomic_path
-from octo_bench.studies.pool import Task, TaskFailed, read_summary, run_tasks
+from octo_bench.processes.executor import ProcessLost
+from octo_bench.studies.pool import Task, read_summary, run_tasks
 
 
 def note(log: Path, text: str) -> dict[str, Any]:
     with log.open("a") as file:
         file.write(f"{text}\n")
-    return {"threads": os.environ["OMP_NUM_THREADS"]}
+    return {"threads": os.environ["OMP_NUM_THREADS"], "pid": os.getpid()}
 
 
 def meet(mine: Path, other: Path) -> dict[str, Any]:
@@ -110,7 +111,7 @@ def test_as_many_processes_as_workers_run_at_the_same_time(tmp_path: Path) -> No
 
 
 def test_the_users_mistake_in_a_task_keeps_its_message_and_exit_code(tmp_path: Path) -> None:
-    with pytest.raises(TaskFailed, match=r"data\.hdf5: is broken; fix it") as failure:
+    with pytest.raises(BadFile, match=r"data\.hdf5: is broken; fix it") as failure:
         run([task("refuse", tmp_path, refuse, path=Path("data.hdf5"))], 1, tmp_path)
     assert failure.value.exit_code == 2
     assert not (tmp_path / "refuse.json").exists()
@@ -133,7 +134,7 @@ def test_a_task_goes_on_when_its_process_dies(tmp_path: Path) -> None:
 
 
 def test_a_process_that_dies_is_named_with_its_log(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError, match=r"'die' died \(exit code -9.*log\)"):
+    with pytest.raises(ProcessLost, match=r"'die': the process was killed by SIGKILL.*log"):
         run([task("die", tmp_path, die)], 1, tmp_path)
 
 
@@ -144,7 +145,7 @@ def test_a_failure_stops_the_others_and_leaves_nothing_half_written(tmp_path: Pa
         task("forever", tmp_path, write_for_ever, path=work / "file", started=started, cost=2),
         task("refuse", tmp_path, _refuse_after, after=started),
     ]
-    with pytest.raises(TaskFailed):
+    with pytest.raises(BadFile):
         run(tasks, 2, tmp_path)
     assert list(work.iterdir()) == []
 
@@ -153,6 +154,32 @@ def _refuse_after(after: Path) -> dict[str, Any]:
     while not after.exists():
         time.sleep(0.05)
     return refuse(after)
+
+
+def test_a_hung_task_is_ended_and_begun_again(tmp_path: Path) -> None:
+    """And so is one whose process dies idle, which ended the run with a BrokenPipeError."""
+    started: list[Task] = []
+    tasks = [
+        task("hung", tmp_path, hang_once, mark=tmp_path / "mark", cost=2),
+        task("first", tmp_path, note, log=tmp_path / "log", text="first", cost=3),
+        task("second", tmp_path, note, ("hung",), log=tmp_path / "log", text="second"),
+    ]
+    run_tasks(tasks, 2, tmp_path / "out", started.append, _kill_idle, limit=3)
+    assert [each.name for each in started] == ["first", "hung", "second"]
+    assert read_summary(tmp_path / "second.json") is not None
+
+
+def hang_once(mark: Path) -> dict[str, Any]:
+    if not mark.exists():
+        mark.touch()
+        time.sleep(600)
+    return {}
+
+
+def _kill_idle(task: Task, summary: Any) -> None:
+    """Kill the process that has just done "first"."""
+    if task.name == "first":
+        os.kill(summary["pid"], signal.SIGKILL)
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGTERM])

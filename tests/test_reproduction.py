@@ -172,5 +172,5 @@ def test_two_runs_in_one_folder_are_refused(
     with start(study, out, 1) as process:
         wait_until((out / "cells").exists)
         assert run(["reproduce", str(study), "--out", str(out)]) == 2
-        assert "another run is using this folder" in capsys.readouterr().err
+        assert "another process is writing it" in capsys.readouterr().err
         process.send_signal(signal.SIGINT)

@@ -469,3 +469,10 @@ def test_reading_a_policy_is_part_of_training_and_measuring_but_not_of_collectin
     assert convert not in closure(MEASURING)
     hashes = {versions(each)["octo_bench_sources"] for each in (COLLECTING, TRAINING, MEASURING)}
     assert len(hashes) == 3 and versions() == versions(MEASURING)
+
+
+def test_threads_of_a_fine_tuning_count_as_processes(tmp_path: Path) -> None:
+    text = DECLARATION.replace("batch_size = 8", "batch_size = 8, threads = 2")
+    study = declare(tmp_path, text)
+    tasks = plan(study, declared_cells(study), tmp_path, workers=4)
+    assert {t.slots for t in tasks if t.phase == "fine-tuning"} == {2}

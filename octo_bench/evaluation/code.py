@@ -25,8 +25,9 @@ it has a fingerprint of its own."""
 MEASURING = ("evaluation/episodes.py", "agents/loading.py")
 """Of what makes an episode."""
 
-_WITHOUT_EFFECT = ("errors.py", "files.py", "paths.py", "support.py")
-"""Modules that decide what is refused and where files lie, but not what comes out."""
+_WITHOUT_EFFECT = ("errors.py", "files.py", "paths.py", "processes", "support.py")
+"""Modules, and a folder of them, that decide what is refused, where files lie and which process
+does what, but not what comes out."""
 
 
 @cache
@@ -49,7 +50,8 @@ def closure(entries: tuple[str, ...]) -> tuple[str, ...]:
     waiting = list(entries)
     while waiting:
         name = waiting.pop()
-        if name not in found and name not in _WITHOUT_EFFECT:
+        without_effect = name in _WITHOUT_EFFECT or Path(name).parts[0] in _WITHOUT_EFFECT
+        if name not in found and not without_effect:
             found.add(name)
             waiting += _imported(_PACKAGE / name)
     return tuple(sorted(found))

@@ -135,6 +135,11 @@ class Executor(Generic[Key]):
         """The jobs that are being done."""
         return [worker.job.key for worker in self._pool if worker.job is not None]
 
+    @property
+    def idle_kinds(self) -> set[str]:
+        """The kinds of jobs that the idle processes have done last."""
+        return {worker.kind for worker in self._pool if worker.job is None}
+
     def start(
         self,
         key: Key,

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import fcntl
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from octo_bench.errors import OctoBenchError
+from octo_bench.files import remove_half_written
+from octo_bench.processes.exclusive import exclusive
 from octo_bench.studies.cells import Cell, demonstrations_key
 from octo_bench.studies.pool import Task, read_summary, run_tasks
 from octo_bench.studies.pretraining import Collection, Pretraining, largest
@@ -31,27 +31,32 @@ POLICY = "policy"
 EPISODES_AT_ONCE = 25
 
 
+LOCK = ".lock"
+
+
 @contextmanager
 def only_run_in(out: Path) -> Iterator[None]:
     """Lock `out`, so that only one run computes and writes the study's results there.
 
-    Half-written files of a killed run are removed.
+    What a run or a process that was killed has half written is removed.
 
     Raises:
-        OctoBenchError: when another run is at work there.
+        InUse: when another run is at work there.
     """
     out.mkdir(parents=True, exist_ok=True)
-    with (out / ".lock").open("w") as lock:
+    with exclusive(out, out / LOCK):
+        _remove_half_written(out)
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise OctoBenchError(
-                f"{out}: another run is using this folder; wait for it, or give another --out"
-            ) from error
-        for where in (out.glob, (out / "demonstrations").glob, (out / "cells").rglob):
-            for half_written in where(".*.tmp"):
-                half_written.unlink()
-        yield
+            yield
+        finally:
+            _remove_half_written(out)
+
+
+def _remove_half_written(out: Path) -> None:
+    cells = out / "cells"
+    folders = (folder for folder in cells.rglob("*") if folder.is_dir())
+    for folder in (out, out / "demonstrations", cells, *folders):
+        remove_half_written(folder)
 
 
 def run_cells(study: Study, cells: Sequence[Cell], out: Path, workers: int) -> None:
@@ -236,6 +241,7 @@ def _fine_tune(
         cost=settings.optimisation.steps,
         urgency=1,
         needs=needs,
+        slots=settings.optimisation.threads,
     )
 
 

@@ -23,6 +23,7 @@ from tqdm import tqdm
 
 from octo_bench.errors import BadFile
 from octo_bench.files import atomic_path
+from octo_bench.processes.worker import note_progress
 from octo_bench.training.objective import Objective
 from octo_bench.training.settings import Optimisation, TrainingSummary
 
@@ -126,6 +127,7 @@ class _Run:
             while self.step < settings.steps:
                 with self._clock():
                     loss, norm = self._train_step()
+                note_progress()
                 self.step += 1
                 weight = min(LOSS_SMOOTHING, 1 - 1 / self.step)
                 self.smoothed = weight * self.smoothed + (1 - weight) * loss
