@@ -1,22 +1,39 @@
-"""Packages: `octo_bench`, with the clone's data inside the wheel: envs, policies, tables."""
+"""Packages: `octo_bench`, with the clone's data inside the wheel: envs, policies, studies."""
+
+from pathlib import Path
 
 from setuptools import find_packages, setup
 
-_DATA = {
+# Of the larger studies only the declarations, for `finetune --settings` and `reproduce --out`.
+_WHOLE = ("demonstrators", "quick", "quick-scratch", "reference")
+_STUDIES = sorted(file.parent.name for file in Path("results").glob("*/study.toml"))
+
+_FOLDERS = {
     "octo_bench.envs": "envs",
     "octo_bench.policies": "policies",
-    "octo_bench.results.demonstrators": "results/demonstrators",
-    "octo_bench.results.reference": "results/reference",
+    **{f"octo_bench.results.{name}": f"results/{name}" for name in {*_WHOLE, *_STUDIES}},
 }
+
+
+def _data(folder: str) -> list[str]:
+    name = Path(folder).name
+    return ["**/*.toml"] if name in _STUDIES and name not in _WHOLE else ["**/*"]
+
 
 setup(
     # The pytest plugin is a module of its own: pytest loads it in every project, and must not have
     # to load octo_bench for it.
     py_modules=["pytest_octo_bench"],
-    packages=[*find_packages(include=["octo_bench*"]), *_DATA],
-    package_dir=_DATA,
+    packages=[*find_packages(include=["octo_bench*"]), *_FOLDERS],
+    package_dir=_FOLDERS,
     package_data={
         "octo_bench.reports": ["templates/*"],
-        **{package: ["**/*"] for package in _DATA},
+        **{package: _data(folder) for package, folder in _FOLDERS.items()},
+    },
+    # What runs in the clone leaves there.
+    exclude_package_data={
+        package: ["cells/**/*", "demonstrations/**/*", "runs/**/*", "**/*.hdf5", "**/.*"]
+        for package in _FOLDERS
+        if package.startswith("octo_bench.results.")
     },
 )

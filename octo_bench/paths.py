@@ -24,6 +24,17 @@ def results_root() -> Path:
     return clone if clone.is_dir() else Path.cwd() / "results"
 
 
+def study_roots() -> tuple[Path, ...]:
+    """The folders in which studies are looked for by name: one's own, then the shipped ones."""
+    return tuple(dict.fromkeys((results_root(), _shipped("results"))))
+
+
+def output_folder(study: Path) -> Path:
+    """Where a study of this folder writes: there; in `results` where the folder is installed."""
+    installed = _PACKAGE / "results"
+    return results_root() / study.name if study.resolve().parent == installed else study
+
+
 def demonstrators_table() -> Path:
     """How often each scripted expert succeeds: the table that `octo-bench demonstrators` writes."""
     return _shipped("results") / "demonstrators" / "demonstrators.csv"

@@ -33,8 +33,8 @@ def reproduce(
     out: Annotated[
         Path | None,
         typer.Option(
-            help="Folder to work in and write to. Default: the study's folder. Results of "
-            "selected cells are kept only here."
+            help="Folder to work in and write to. Default: the study's folder, or results/STUDY "
+            "for a study of an installed octo-bench. Results of selected cells are kept only here."
         ),
     ] = None,
     env: Annotated[
@@ -118,6 +118,7 @@ def reproduce(
     """
     from octo_bench.definitions import environment
     from octo_bench.files import require_writable_folder
+    from octo_bench.paths import output_folder
     from octo_bench.studies.cells import declared_cells
     from octo_bench.studies.selection import select
     from octo_bench.studies.study import find_study, read_study
@@ -141,7 +142,9 @@ def reproduce(
     }
     with resumable():
         if sample is None and not any(wanted.values()):
-            _reproduce_all(declared, cells, path.parent if out is None else out, workers)
+            _reproduce_all(
+                declared, cells, output_folder(path.parent) if out is None else out, workers
+            )
         else:
             chosen = select(cells, wanted, declared, sample, sample_seed)
             _reproduce_some(declared, chosen, path.parent, out, workers)
@@ -184,12 +187,13 @@ def _write(study: Study, cells: Sequence[Cell], out: Path, run: Run | None) -> T
 def _reproduce_some(
     study: Study, cells: Sequence[Cell], folder: Path, out: Path | None, workers: int
 ) -> None:
+    from octo_bench.paths import output_folder
     from octo_bench.reports.table import summarise
     from octo_bench.studies.artifacts import read_finished
     from octo_bench.studies.scheduler import only_run_in, run_cells
     from octo_bench.studies.selection import Rerun, committed_episodes
 
-    work = folder / "runs" / "selection" if out is None else out
+    work = output_folder(folder) / "runs" / "selection" if out is None else out
     committed = committed_episodes(study, cells, folder)
     with only_run_in(work):
         run_cells(study, cells, work, workers)
@@ -233,14 +237,17 @@ def report(
     """
     from octo_bench.errors import BadFile
     from octo_bench.files import require_writable
+    from octo_bench.paths import output_folder
     from octo_bench.studies.artifacts import RECORDS
     from octo_bench.studies.cells import declared_cells
     from octo_bench.studies.study import find_study, read_study
 
     path = find_study(study)
     declared = read_study(path)
-    folder = path.parent if source is None else source
-    out = folder / "report.html" if out is None else out
+    home = output_folder(path.parent)
+    ran = (home / "cells").is_dir() or (home / RECORDS).is_file()
+    folder = source or (home if ran else path.parent)
+    out = output_folder(folder) / "report.html" if out is None else out
     if out.suffix != ".html":
         raise BadFile(out, "is not an HTML file", "name it .html")
     require_writable(out)

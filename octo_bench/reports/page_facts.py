@@ -12,7 +12,7 @@ from octo_bench.declarations import read_table
 from octo_bench.errors import BadRecipe
 from octo_bench.evaluation.records import EpisodeRecord
 from octo_bench.files import sha256_file
-from octo_bench.paths import results_root
+from octo_bench.paths import study_roots
 from octo_bench.reports.wording import duration
 from octo_bench.studies.artifacts import RECORDS, read_result
 from octo_bench.studies.replaying import CHOICES, option
@@ -129,7 +129,7 @@ def _last_run(result: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
 def _called(file: Path) -> str:
     """What the command line calls a study: its name under `results/`, else its file."""
     file = file.resolve()
-    if file.parent.parent == results_root().resolve():
+    if file.parent.parent in [root.resolve() for root in study_roots()]:
         return shlex.quote(file.parent.name)
     return shlex.quote(str(file))
 

@@ -11,7 +11,7 @@ from octo_bench.agents.inference import described
 from octo_bench.errors import BadFile, BadRecords, OctoBenchError, UnknownName
 from octo_bench.evaluation.provenance import versions
 from octo_bench.evaluation.records import EpisodeRecord, read_provenance
-from octo_bench.paths import results_root
+from octo_bench.paths import study_roots
 from octo_bench.studies.artifacts import RECORDS, RESULT, read_result
 from octo_bench.studies.cells import TRAINED
 from octo_bench.studies.scheduler import POLICY
@@ -74,13 +74,14 @@ def find_records(where: str) -> Path:
     """
     if where.endswith(".parquet"):
         return Path(where)
-    for folder in (Path(where), results_root() / where):
+    folders = [Path(where), *(root / where for root in study_roots())]
+    for folder in folders:
         if (folder / RECORDS).is_file():
             return folder / RECORDS
         if (folder / FILE).is_file():
             problem = "the study has no records yet"
             raise BadFile(folder, problem, f"make them with `octo-bench reproduce {where}`")
-    known = [found.parent.name for found in results_root().glob(f"*/{RECORDS}")]
+    known = {found.parent.name for root in study_roots() for found in root.glob(f"*/{RECORDS}")}
     raise UnknownName("study or file of records", where, known)
 
 
@@ -163,7 +164,7 @@ def policy_of(record: EpisodeRecord, path: Path) -> str:
         folder = _cell_policy(record, path)
     if not (folder / "config.json").is_file():
         study = path.parent
-        declared = study.name if study.parent == results_root() else study
+        declared = study.name if study.parent in study_roots() else study
         named = declared if (study / FILE).is_file() else f"STUDY --out {study}"
         raise BadFile(
             folder,

@@ -12,7 +12,7 @@ from octo_bench.declarations import from_table, merged, read_declaration
 from octo_bench.definitions import recorded_environment, recorded_id
 from octo_bench.errors import BadInference, BadStudy, UnknownLevel, UnknownName
 from octo_bench.evaluation.conditions import Condition
-from octo_bench.paths import results_root
+from octo_bench.paths import study_roots
 from octo_bench.studies.entries import (
     ConditionEntry,
     DemonstrationPool,
@@ -103,13 +103,14 @@ def find_study(study: str) -> Path:
         BadStudy: for a path where none is.
         UnknownName: for a name of no study; the nearest names are offered.
     """
-    for candidate in (Path(study), Path(study) / FILE, results_root() / study / FILE):
+    named = [root / study / FILE for root in study_roots()]
+    for candidate in (Path(study), Path(study) / FILE, *named):
         if candidate.is_file():
             return candidate
     if os.sep in study or study.endswith(".toml"):
         problem = f"has no {FILE}" if Path(study).is_dir() else "no such file"
         raise BadStudy(study, problem, f"name a {FILE}, its folder, or a name under results/")
-    known = [found.parent.name for found in results_root().glob(f"*/{FILE}")]
+    known = {found.parent.name for root in study_roots() for found in root.glob(f"*/{FILE}")}
     raise UnknownName("study", study, known)
 
 
