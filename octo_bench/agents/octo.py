@@ -13,6 +13,7 @@ from octo_bench.agents.inference import DEFAULT, Inference
 from octo_bench.agents.protocol import TaskInput
 from octo_bench.checkpoints.folder import Policy
 from octo_bench.checkpoints.text import TextTokenizer, find_tokenizer
+from octo_bench.demonstrations.layout import IMAGES, SECOND_WRIST
 from octo_bench.models.octo import Octo
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ class OctoAgent:
         self._proprio = policy.statistics.proprio
         self._scaling = policy.statistics.actions_of(embodiment)
         self._mode = inference.task
+        self._cameras = (*IMAGES, SECOND_WRIST)[: 1 + config.wrist_cameras]
         self._model = _prepared(policy.model, inference)
         self._instructions: dict[str, Tensor] = {}
         self.wants_images = True
@@ -57,9 +59,9 @@ class OctoAgent:
         """A chunk of actions for every row.
 
         Args:
-            observations: image_primary and image_wrist (B, W, H, W, 3) uint8, each masked if it
-                is left out; proprio (B, W, P) float32; timestep_pad_mask (B, W) bool, False for
-                padded history.
+            observations: image_primary, image_wrist and, with two arms, image_wrist_2
+                (B, W, H, W, 3) uint8, each masked if it is left out; proprio (B, W, P) float32;
+                timestep_pad_mask (B, W) bool, False for padded history.
             tasks: one per row; what the task mode does not use is ignored, what is missing is
                 replaced by the learned null embedding.
             noise: (B, *noise_shape) float32, standard normal.
@@ -74,8 +76,7 @@ class OctoAgent:
         proprio = self._proprio.normalise(observations["proprio"])
         normalised = self._network(
             timesteps,
-            _camera(observations, "image_primary"),
-            _camera(observations, "image_wrist"),
+            [_camera(observations, name) for name in self._cameras],
             torch.from_numpy(proprio[..., list(self._config.proprio)]),
             *self._texts(tasks),
             *self._goals(tasks),
@@ -86,8 +87,7 @@ class OctoAgent:
     def _network(
         self,
         timesteps: Tensor,
-        primary: Tensor | None,
-        wrist: Tensor | None,
+        cameras: Sequence[Tensor | None],
         proprio: Tensor,
         texts: Tensor | None,
         text_index: Tensor,
@@ -99,19 +99,20 @@ class OctoAgent:
         model, (batch, window) = self._model, timesteps.shape
         missing = torch.zeros_like(timesteps)
         blank = torch.zeros((batch * window, *self._image_shape), dtype=torch.uint8)
-        of_primary, of_wrist, of_goals = model.encode_images(
-            blank if primary is None else primary.flatten(0, 1),
-            blank if wrist is None else wrist.flatten(0, 1),
-            goals,
-        )
+        primary, *wrists = (blank if seen is None else seen.flatten(0, 1) for seen in cameras)
+        of_primary, of_wrists, of_goals = model.encode_images(primary, torch.cat(wrists), goals)
+        of_wrist, of_wrist_2 = _per_arm(of_wrists, batch, window)
+        primary_mask, wrist_mask, *more = (missing if seen is None else None for seen in cameras)
         features = model.features(
             model.task(texts, text_index, of_goals, goal_index),
             of_primary.unflatten(0, (batch, window)),
-            of_wrist.unflatten(0, (batch, window)),
+            of_wrist,
             proprio,
             timesteps,
-            primary_mask=missing if primary is None else None,
-            wrist_mask=missing if wrist is None else None,
+            wrist_2=of_wrist_2,
+            primary_mask=primary_mask,
+            wrist_mask=wrist_mask,
+            wrist_2_mask=more[0] if more else None,
         )
         return model.sample(features[:, -1], noise)
 
@@ -159,6 +160,12 @@ class OctoAgent:
                 images[row] = torch.from_numpy(task.goal)
                 index[row] = row
         return images, index
+
+
+def _per_arm(wrists: Tensor, batch: int, window: int) -> tuple[Tensor, Tensor | None]:
+    """Embeddings of all wrists, one after the other, to (B, W, width) each; None with one arm."""
+    first, *second = wrists.unflatten(0, (-1, batch, window))
+    return first, second[0] if second else None
 
 
 def _camera(observations: Mapping[str, np.ndarray], name: str) -> Tensor | None:

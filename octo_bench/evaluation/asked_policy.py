@@ -65,7 +65,8 @@ def _cameras(model: ModelConfig) -> dict[str, int]:
     """The side of each camera's images in pixels, by the observation's key."""
     if isinstance(model, Octo15Config):
         return {each.image: each.size for each in model.images}
-    return dict.fromkeys(("image_primary", "image_wrist"), model.image_size)
+    names = ("image_primary", "image_wrist", "image_wrist_2")[: 1 + model.wrist_cameras]
+    return dict.fromkeys(names, model.image_size)
 
 
 class AskedPolicy:

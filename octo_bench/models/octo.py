@@ -1,6 +1,7 @@
 """Octo: task tokens, then camera, proprioception and readout tokens of every time step.
 
-The sequence is [instruction, goal, (primary, wrist, proprioception, readout) x window]. Task and
+The sequence is [instruction, goal, (primary, wrist, proprioception, readout) x window]; with two
+arms a step ends with the second arm's wrist, so that the rest keeps its positions. Task and
 observation tokens see the task and all observations up to their own time step; a readout sees
 the same and itself; nothing else sees a readout. The readout of a time step feeds the head.
 """
@@ -24,7 +25,8 @@ from octo_bench.models.vision import VisionConfig, VisionEncoder
 Head = Literal["diffusion", "categorical"]
 
 TASK_TOKENS = 2
-STEP_TOKENS = 4
+READOUT = 3
+"""Place of the readout among the tokens of a step."""
 
 
 @dataclass(frozen=True)
@@ -32,8 +34,9 @@ class OctoConfig:
     """Every size of the model; the defaults are the seed architecture's (DESIGN.md).
 
     `proprio` lists the entries of the proprioception that are read, so that one can leave out
-    what does not mean the same on every arm. `shared_encoder`: one image encoder for both
-    cameras, or one each; the goal image always goes through the primary camera's.
+    what does not mean the same on every arm. `wrist_cameras`: 2 for two arms. `shared_encoder`:
+    one image encoder for all cameras, or one for the primary camera and one for the wrists; the
+    goal image always goes through the primary camera's.
     """
 
     width: int = 512
@@ -42,6 +45,7 @@ class OctoConfig:
     action_size: int = 7
     image_size: int = 96
     proprio: tuple[int, ...] = tuple(range(11))
+    wrist_cameras: int = 1
     shared_encoder: bool = True
     head: Head = "diffusion"
     vision: VisionConfig = field(default_factory=VisionConfig)
@@ -51,12 +55,24 @@ class OctoConfig:
     categorical: CategoricalConfig = field(default_factory=CategoricalConfig)
 
     def __post_init__(self) -> None:
-        needed = TASK_TOKENS + STEP_TOKENS * self.window
+        if self.wrist_cameras not in (1, 2):
+            raise ValueError(f"'wrist_cameras' = {self.wrist_cameras} is neither 1 nor 2")
+        needed = self.tokens
         if self.window < 1 or needed > self.transformer.context:
             raise ValueError(
                 f"'window' = {self.window} takes {needed} tokens, more than "
                 f"'transformer.context' = {self.transformer.context}"
             )
+
+    @property
+    def step_tokens(self) -> int:
+        """Tokens of a time step: the cameras', proprioception's and the readout's."""
+        return 3 + self.wrist_cameras
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the whole sequence."""
+        return TASK_TOKENS + self.step_tokens * self.window
 
     @property
     def proprio_entries(self) -> tuple[int, ...]:
@@ -100,26 +116,29 @@ class Octo(nn.Module):
             self.head = DiffusionHead(config.diffusion, config.chunk, config.action_size, width)
         else:
             self.head = CategoricalHead(config.categorical, config.chunk, config.action_size, width)
-        self.register_buffer("structure", _structure(config.window), persistent=False)
+        self.register_buffer(
+            "structure", _structure(config.window, config.step_tokens), persistent=False
+        )
 
     def encode_images(
         self, primary: Tensor, wrist: Tensor, goals: Tensor | None = None
     ) -> tuple[Tensor, Tensor, Tensor | None]:
-        """Embed both cameras' images and the primary camera's goal images, in one pass.
+        """Embed the images of all cameras and the primary camera's goal images, in one pass.
 
         Args:
-            primary, wrist: (N, H, W, 3), uint8 or float in [-1, 1].
+            primary: (N, H, W, 3), uint8 or float in [-1, 1].
+            wrist: (M, H, W, 3) likewise; with two arms, all of one wrist and then of the other.
             goals: (G, H, W, 3) likewise, or None.
 
         Returns:
-            (N, width), (N, width) and (G, width) or None.
+            (N, width), (M, width) and (G, width) or None.
         """
-        count = len(primary)
+        count, wrists = len(primary), len(wrist)
         shared = self.vision_wrist is None
         batches = [primary] + ([wrist] if shared else []) + ([] if goals is None else [goals])
         embedded = self.vision_primary(torch.cat(batches))
-        of_wrist = embedded[count : 2 * count] if shared else self.vision_wrist(wrist)
-        rest = embedded[(2 if shared else 1) * count :]
+        of_wrist = embedded[count : count + wrists] if shared else self.vision_wrist(wrist)
+        rest = embedded[count + (wrists if shared else 0) :]
         return embedded[:count], of_wrist, None if goals is None else rest
 
     def encode_instructions(self, texts: Sequence[str]) -> Tensor:
@@ -134,8 +153,10 @@ class Octo(nn.Module):
         proprio: Tensor,
         timestep_mask: Tensor,
         *,
+        wrist_2: Tensor | None = None,
         primary_mask: Tensor | None = None,
         wrist_mask: Tensor | None = None,
+        wrist_2_mask: Tensor | None = None,
         proprio_mask: Tensor | None = None,
     ) -> Tensor:
         """Features for the head at every time step.
@@ -145,7 +166,8 @@ class Octo(nn.Module):
             primary, wrist: (B, W, width), from `encode_images`.
             proprio: (B, W, P), normalised, the configured entries only.
             timestep_mask: (B, W) bool, False for padded history.
-            primary_mask, wrist_mask, proprio_mask: (B, W) bool, False where missing.
+            wrist_2: like `wrist`, of the second arm; None with one.
+            primary_mask, wrist_mask, wrist_2_mask, proprio_mask: (B, W) bool, False where missing.
 
         Returns:
             (B, W, width), float32 whatever the precision of the transformer.
@@ -153,11 +175,13 @@ class Octo(nn.Module):
         batch, window = timestep_mask.shape
         readout = self.readout.expand(batch, window, -1)
         states = self.proprio(proprio.to(readout.dtype))
-        tokens = torch.stack([primary, wrist, states, readout], 2).flatten(1, 2)
-        seen = [
-            timestep_mask if mask is None else timestep_mask & mask
-            for mask in (primary_mask, wrist_mask, proprio_mask, None)
-        ]
+        step, masks = [primary, wrist, states, readout], [primary_mask, wrist_mask, proprio_mask]
+        masks.append(None)
+        if wrist_2 is not None:
+            step.append(wrist_2)
+            masks.append(wrist_2_mask)
+        tokens = torch.stack(step, 2).flatten(1, 2)
+        seen = [timestep_mask if mask is None else timestep_mask & mask for mask in masks]
         keys = torch.cat(
             [
                 torch.ones(batch, TASK_TOKENS, dtype=torch.bool, device=task.device),
@@ -169,7 +193,7 @@ class Octo(nn.Module):
         mixed = self.transformer(
             torch.cat([task, tokens], 1), self.structure[:length, :length], keys
         )
-        return mixed[:, TASK_TOKENS + STEP_TOKENS - 1 :: STEP_TOKENS].float()
+        return mixed[:, TASK_TOKENS + READOUT :: len(step)].float()
 
     def loss(
         self,
@@ -212,9 +236,10 @@ class Octo(nn.Module):
         return self.head.sample(features, noise)
 
 
-def _structure(window: int) -> Tensor:
+def _structure(window: int, step_tokens: int) -> Tensor:
     """(L, L) bool: which token (row) may see which (column); see the module's docstring."""
-    step = torch.cat([torch.full((TASK_TOKENS,), -1), torch.arange(window * STEP_TOKENS) // 4])
-    readout = torch.arange(len(step)) % STEP_TOKENS == (TASK_TOKENS + STEP_TOKENS - 1) % STEP_TOKENS
-    readout[:TASK_TOKENS] = False
+    place = torch.arange(window * step_tokens)
+    step = torch.cat([torch.full((TASK_TOKENS,), -1), place // step_tokens])
+    readout = torch.zeros(len(step), dtype=torch.bool)
+    readout[TASK_TOKENS:] = place % step_tokens == READOUT
     return (step.unsqueeze(1) >= step.unsqueeze(0)) & ~readout.unsqueeze(0)

@@ -102,11 +102,14 @@ def finetune(
     start = read_policy(find_policy(policy))
     _check_head(start, settings)
     statistics = _statistics(start, demonstrations, settings, from_scratch=from_scratch)
+    first = demonstrations.episodes[0]
     config = adapted_config(
         start.config.model,
-        action_size=demonstrations.episodes[0].actions.shape[1],
+        action_size=first.actions.shape[1],
+        cameras=first.cameras,
+        proprio_sizes=(len(start.statistics.proprio.offset), first.proprio.shape[1]),
         head=settings.head,
-        proprio=demonstrations.episodes[0].proprio.shape[1] if settings.proprio else None,
+        read_proprio=settings.proprio,
     )
     windows = Windows(
         [demonstrations],

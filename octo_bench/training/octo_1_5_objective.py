@@ -30,7 +30,6 @@ class Octo15Objective:
     ) -> None:
         """Without a `tokenizer` no row may have an instruction."""
         self.model, self.windows, self.settings = model, windows, settings
-        self.cameras = {"image_primary": windows.primary, "image_wrist": windows.wrist}
         self.tokenizer = tokenizer
         sizes = model.config.language
         self.states = torch.zeros((len(windows.texts), sizes.tokens, sizes.width))
@@ -54,7 +53,7 @@ class Octo15Objective:
             proprio_mask = kept >= settings.proprio_dropout
         images, goals = {}, {}
         for camera in model.config.images:
-            if camera.image not in self.cameras:
+            if camera.image not in self.windows.cameras:
                 continue
             seen = self._images(camera.image, draw.frames.flatten(), camera.size, generator)
             images[camera.name] = seen.unflatten(0, (batch, window))
@@ -80,5 +79,5 @@ class Octo15Objective:
 
     def _images(self, image: str, frames: Tensor, size: int, generator: torch.Generator) -> Tensor:
         """A camera's frames (N,), changed at random and resized: (N, size, size, 3) uint8."""
-        changed = augment(self.cameras[image](frames), self.settings.augmentation, generator)
+        changed = augment(self.windows.images(image, frames), self.settings.augmentation, generator)
         return resize(((changed + 1) * HALF).round().to(torch.uint8), size)

@@ -99,6 +99,12 @@ def pretrain_on(
         proprio=declared.model.proprio,
         weights=[entry.weight for entry in declared.data],
     )
+    wrists = len(windows.cameras) - 1
+    if declared.model.wrist_cameras != wrists:
+        problem = (
+            f"'model.wrist_cameras' = {declared.model.wrist_cameras}, but the data has {wrists}"
+        )
+        raise BadRecipe(recipe, problem, f"set it to {wrists}")
     model = initial_model(declared.model, declared.seed)
     summary = train(
         objective(model, windows, declared.optimisation, recipe.parent),
