@@ -120,6 +120,15 @@ def test_the_quick_study_shows_a_known_skill_and_the_curve_of_a_new_one() -> Non
     assert quick.train_seeds == "draw"
 
 
+def test_the_quick_study_was_chosen_on_episodes_and_demonstrations_of_its_own() -> None:
+    quick = read_study(find_study("quick"))
+    choice = read_study(find_study("quick").parent / "choice.toml")
+    assert declared_cells(choice)
+    assert choice.seed != quick.seed
+    one, other = choice.demonstrations, quick.demonstrations
+    assert one.first_seed > other.first_seed + 10 * other.count
+
+
 def test_an_unknown_study_is_answered_with_the_nearest() -> None:
     with pytest.raises(UnknownName, match="unknown study 'quik'; did you mean quick"):
         find_study("quik")
