@@ -220,7 +220,7 @@ def test_an_unknown_study_is_answered_with_the_nearest() -> None:
         (
             "[demonstrations]",
             "[[conditions]]\nexecute = 0\n[demonstrations]",
-            r"'conditions\[0\]\.execute': execute = 0 is no number of steps",
+            r"'conditions\[0\]\.execute': execute = 0 is not a number of steps",
         ),
         (
             "[demonstrations]",
