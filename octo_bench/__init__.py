@@ -5,9 +5,11 @@ import logging
 from octo_bench.simulation.graphics import choose_backend
 from octo_bench.simulation.registration import register
 from octo_bench.simulation.triton_import import shield_triton
+from octo_bench.thread_waiting import wait_without_spinning
 
 __version__ = "0.1.0"
 
+wait_without_spinning()
 choose_backend()
 shield_triton()
 register()
