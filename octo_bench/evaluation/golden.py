@@ -10,7 +10,9 @@ trained on they prove nothing beyond these observations. So neither ends the gat
 from __future__ import annotations
 
 import json
+import struct
 import zipfile
+import zlib
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +31,8 @@ from octo_bench.evaluation.matching import EpisodeSet
 from octo_bench.evaluation.regression import Place, inference_of, study_seed_of
 from octo_bench.evaluation.visited import Visited, ask, visit
 from octo_bench.files import atomic_path, sha256_file, sha256_json
+from octo_bench.reading import parse_json, require_regular
+from octo_bench.shapes import FLAG, TEXT, WHOLE, List, Table, problem_of
 
 TOLERANCE = 1e-5
 """Of an action's entries, which go from -1 to 1: more than rounding on another processor, less
@@ -37,6 +41,22 @@ than any training does."""
 _FORMAT = 1
 _EPISODES = 4
 """Of each environment, whose first moments are kept."""
+_LARGEST_FILE = 2**30
+_DESCRIPTION = Table(
+    {
+        "format": WHOLE,
+        "policy": TEXT,
+        "sha256": TEXT,
+        "inference": TEXT,
+        "places": List(
+            Table(
+                {"env_id": TEXT, "instructions": List(TEXT), "has_goal": List(FLAG)},
+                {},
+            )
+        ),
+    },
+    {},
+)
 _ARRAYS = ("goals", "episodes", "noise", "actions")
 _SEEN = "observations/"
 _FIX = "make it again with `octo-bench regress BASELINE_POLICY --baseline RECORDS --write-golden`"
@@ -215,12 +235,16 @@ def read_golden(path: Path) -> Golden:
     Raises:
         BadGolden: for a file that is missing, broken, or something else.
     """
-    if not path.is_file():
-        raise BadGolden(path, "no such file", _FIX.replace("again ", ""))
+    require_regular(path, BadGolden, _FIX, missing=_FIX.replace("again ", ""), limit=_LARGEST_FILE)
     try:
+        with zipfile.ZipFile(path) as packed:
+            if sum(each.file_size for each in packed.infolist()) > _LARGEST_FILE:
+                raise BadGolden(path, "unpacks to more than it can hold", _FIX)
         with np.load(path, allow_pickle=False) as file:
             arrays = dict(file)
-        description = json.loads(str(arrays.pop("description")))
+        description = parse_json(str(arrays.pop("description")))
+        if problem := problem_of(description, _DESCRIPTION):
+            raise ValueError(problem)
         if description["format"] != _FORMAT:
             raise BadGolden(path, f"has format {description['format']}, not {_FORMAT}", _FIX)
         return Golden(
@@ -231,8 +255,20 @@ def read_golden(path: Path) -> Golden:
                 _place(each, number, arrays) for number, each in enumerate(description["places"])
             ),
         )
-    except (OSError, EOFError, ValueError, LookupError, TypeError, zipfile.BadZipFile) as broken:
-        raise BadGolden(path, f"has no golden answers ({broken})", _FIX) from broken
+    except (
+        OSError,
+        EOFError,
+        ValueError,
+        LookupError,
+        TypeError,
+        AttributeError,
+        RuntimeError,  # a packing that is unknown, or asks for a password
+        MemoryError,
+        struct.error,
+        zlib.error,
+        zipfile.BadZipFile,
+    ) as broken:
+        raise BadGolden(path, f"holds no golden answers ({broken})", _FIX) from broken
 
 
 def _place(described_as: dict[str, Any], number: int, arrays: dict[str, np.ndarray]) -> GoldenPlace:
@@ -254,6 +290,13 @@ def _place(described_as: dict[str, Any], number: int, arrays: dict[str, np.ndarr
     lengths = {len(values) for values in (*observations.values(), episodes, noise, actions, tasks)}
     if PAD_MASK not in observations or len(lengths) != 1 or actions.ndim != 3:
         raise ValueError(f"the arrays of environment {number} do not fit each other")
+    if episodes.ndim != 1 or episodes.dtype.kind not in "iu":
+        raise ValueError(f"the episodes of environment {number} are no numbers")
+    for name, values in (("noise", noise), ("actions", actions), *observations.items()):
+        if values.dtype.kind not in "fiub" or not np.isfinite(values).all():
+            raise ValueError(f"'{name}' of environment {number} holds what is not a finite number")
+    if any(values.ndim < 2 for values in (*observations.values(), goals[:, None])):
+        raise ValueError(f"the observations of environment {number} have too few axes")
     return GoldenPlace(
         described_as["env_id"], Visited(observations, tasks, episodes), noise, actions
     )

@@ -11,7 +11,6 @@ which `torch.compile` does, crashes.
 from __future__ import annotations
 
 import importlib.metadata
-import json
 import os
 import platform
 import sys
@@ -45,6 +44,7 @@ from octo_bench.evaluation.profiling import profile
 from octo_bench.files import write_json
 from octo_bench.machine import processor
 from octo_bench.models.octo_1_5.config import Octo15Config
+from octo_bench.reading import read_json
 
 EAGER = "eager"
 NAIVE = "naive loop"
@@ -385,8 +385,9 @@ def read_policies(path: Path, machine: Mapping[str, object]) -> list[PolicySpeed
     """
     if not path.exists():
         return []
+    fix = "write to another file"
+    written = read_json(path, BadFile, fix)
     try:
-        written = json.loads(path.read_text(encoding="utf-8"))
         speeds = [
             PolicySpeed(
                 **{**row, "options": tuple(OptionSpeed(**option) for option in row["options"])}
@@ -394,9 +395,9 @@ def read_policies(path: Path, machine: Mapping[str, object]) -> list[PolicySpeed
             for row in written["policies"]
         ]
         return speeds if written["machine"] == machine else []
-    except (ValueError, KeyError, TypeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         problem = f"is not what `octo-bench speed` writes ({error})"
-        raise BadFile(path, problem, "write to another file") from error
+        raise BadFile(path, problem, fix) from error
 
 
 def write_policies(speeds: Sequence[PolicySpeed], machine: Mapping[str, object], out: Path) -> None:

@@ -17,6 +17,8 @@ from octo_bench import __version__
 from octo_bench.definitions import environment
 from octo_bench.evaluation.code import code_sha256
 from octo_bench.files import sha256_json
+from octo_bench.reading import parse_json
+from octo_bench.shapes import TEXT, WHOLE, Each, Table, problem_of
 from octo_bench.suites import find_level
 
 if TYPE_CHECKING:
@@ -24,6 +26,11 @@ if TYPE_CHECKING:
 
 FORMAT = 2
 """Of what is kept in the file; a file of a later one is refused, format 1 has no `code`."""
+
+_KEPT = Table(
+    {"study_seed": WHOLE, "definitions": Each(TEXT), "versions": Each(TEXT)}, {"code": TEXT}
+)
+"""What is in a file, whatever its format."""
 
 _LIBRARIES = (
     "mujoco",
@@ -69,7 +76,7 @@ class Provenance:
         Raises:
             ValueError: says what is wrong with it.
         """
-        kept = json.loads(text)
+        kept = parse_json(text)
         found = kept.get("format") if isinstance(kept, dict) else None
         if not isinstance(found, int):
             raise ValueError("no format is named")
@@ -80,6 +87,8 @@ class Provenance:
             names.remove("code")
         if missing := sorted(names - kept.keys()):
             raise ValueError(f"'{missing[0]}' is missing")
+        if problem := problem_of(kept, _KEPT):
+            raise ValueError(problem)
         return cls(**{name: kept[name] for name in names})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import MISSING, asdict, dataclass, fields, replace
@@ -14,6 +15,7 @@ import pyarrow.parquet
 from octo_bench.errors import BadRecords
 from octo_bench.evaluation.provenance import Provenance
 from octo_bench.files import atomic_path
+from octo_bench.reading import require_regular
 
 Measure = Literal["held", "once"]
 """Which success counts: that it held, or that it was reached once."""
@@ -124,6 +126,12 @@ _TYPES = {
     "bool": pyarrow.bool_(),
     "bool | None": pyarrow.bool_(),
 }
+MOST_EPISODES = 5_000_000
+_LARGEST_FILE = 2**32
+_LARGEST_COUNT = 2**53
+_LONGEST_TEXT = 10_000
+_COUNTS = tuple(field.name for field in fields(EpisodeRecord) if str(field.type) == "int")
+_TEXTS = tuple(field.name for field in fields(EpisodeRecord) if str(field.type) == "str")
 _OPTIONAL = ("success_held",)
 """Columns that may be empty in a row."""
 _SCHEMA = pyarrow.schema(
@@ -157,8 +165,14 @@ def read_records(path: Path) -> list[EpisodeRecord]:
     """
     path = Path(path)
     with _explained(path):
-        table = pyarrow.parquet.read_table(path, page_checksum_verification=True)
+        file = pyarrow.parquet.ParquetFile(path, page_checksum_verification=True)
+        with file:
+            if file.metadata.num_rows > MOST_EPISODES:
+                raise BadRecords(path, f"has more than {MOST_EPISODES} episodes", _FIX)
+            table = file.read()
         columns = table.schema.names
+    if len(set(columns)) < len(columns):
+        raise BadRecords(path, "has two columns of one name", _FIX)
     missing = [name for name in _SCHEMA.names if name not in columns]
     needed = [name for name in missing if name not in _ADDED_COLUMNS]
     if needed:
@@ -167,7 +181,7 @@ def read_records(path: Path) -> list[EpisodeRecord]:
     try:
         table = table.select(known.names).cast(known)
         rows = table.to_pylist()
-    except (pyarrow.ArrowException, ValueError) as broken:
+    except (pyarrow.ArrowException, ValueError, TypeError, LookupError) as broken:
         raise BadRecords(path, f"has a column of another type ({broken})", _FIX) from broken
     if not rows:
         raise BadRecords(path, "has no episodes", _FIX)
@@ -175,9 +189,27 @@ def read_records(path: Path) -> list[EpisodeRecord]:
         if name not in _OPTIONAL and table.column(name).null_count:
             raise BadRecords(path, f"has empty places in column '{name}'", _FIX)
     records = [EpisodeRecord(**row) for row in rows]
+    for number, record in enumerate(records):
+        if problem := _problem(record):
+            raise BadRecords(path, f"row {number}: {problem}", _FIX)
     if "first_success_step" not in missing:
         return records
     return [replace(each, first_success_step=each.steps * each.success_once) for each in records]
+
+
+def _problem(record: EpisodeRecord) -> str:
+    """What cannot be of an episode, "" if nothing."""
+    for name in _COUNTS:
+        if not 0 <= getattr(record, name) <= _LARGEST_COUNT:
+            return f"'{name}' is {getattr(record, name)}"
+    if not math.isfinite(record.action_jerk) or math.isinf(record.latency_ms_p50):
+        return "'action_jerk' or 'latency_ms_p50' is not a finite number"
+    if record.first_success_step > record.steps:
+        return "'first_success_step' is beyond the end"
+    longest = max(_TEXTS, key=lambda name: len(getattr(record, name)))
+    if len(getattr(record, longest)) > _LONGEST_TEXT:
+        return f"'{longest}' has more than {_LONGEST_TEXT} characters"
+    return ""
 
 
 def read_provenance(path: Path) -> Provenance | None:
@@ -200,11 +232,12 @@ def read_provenance(path: Path) -> Provenance | None:
 @contextmanager
 def _explained(path: Path) -> Iterator[None]:
     """Turn whatever reading Parquet raises into `BadRecords`."""
-    if not path.is_file():
-        raise BadRecords(path, "no such file", "make it with `octo-bench evaluate`")
-    if not path.stat().st_size:
+    size = require_regular(
+        path, BadRecords, _FIX, missing="make it with `octo-bench evaluate`", limit=_LARGEST_FILE
+    )
+    if not size:
         raise BadRecords(path, "is empty", _FIX)
     try:
         yield
-    except (pyarrow.ArrowException, OSError, ValueError) as broken:
-        raise BadRecords(path, "is not a readable Parquet file", _FIX) from broken
+    except (pyarrow.ArrowException, OSError, ValueError, TypeError, MemoryError) as broken:
+        raise BadRecords(path, "is no readable Parquet file", _FIX) from broken

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 from collections.abc import Mapping, Sequence
@@ -15,6 +14,8 @@ from octo_bench.evaluation.provenance import provenance_of
 from octo_bench.evaluation.records import EpisodeRecord, read_records, write_records
 from octo_bench.files import write_json
 from octo_bench.machine import processor
+from octo_bench.reading import read_json
+from octo_bench.shapes import NOTHING, NUMBER, TEXT, WHOLE, Each, List, Or, Table, problem_of
 from octo_bench.studies.cells import Cell, Place, place_of, policy_sha256
 from octo_bench.studies.pool import read_summary
 from octo_bench.studies.pretraining import Collection
@@ -32,6 +33,48 @@ from octo_bench.studies.versions import versions
 
 RECORDS = "episodes.parquet"
 RESULT = "study_result.json"
+
+_AGAIN = "run the study again"
+_SUMMARY = Table(
+    {"key": TEXT, "seconds": NUMBER, "steps": WHOLE, "final_loss": NUMBER},
+    {"policy": Each(TEXT)},
+)
+_CELL = Table(
+    {
+        "policy": TEXT,
+        "env_id": TEXT,
+        "demos": WHOLE,
+        "draw": WHOLE,
+        "train_seed": WHOLE,
+        "key": TEXT,
+        "training": Or(NOTHING, Table({"seconds": NUMBER}, {})),
+    },
+    {
+        "suite": TEXT,
+        "level": WHOLE,
+        "inference": TEXT,
+        "policy_key": TEXT,
+        "seconds": NUMBER,
+        "loaded": Or(NOTHING, TEXT),
+        "pretrained": Or(NOTHING, TEXT),
+    },
+)
+_RESULT = Table(
+    {
+        "workers": Or(NOTHING, WHOLE),
+        "wall_seconds": Or(NOTHING, NUMBER),
+        "process_seconds": Each(NUMBER),
+        "machine": Table({"processor": TEXT, "cores": Or(NOTHING, WHOLE), "python": TEXT}, {}),
+        "versions": Each(TEXT),
+        "policies": Each(Each(TEXT)),
+        "demonstrations": Each(
+            Table({}, {"sha256": TEXT, "seconds": NUMBER, "key": TEXT, "kept": WHOLE})
+        ),
+        "cells": List(_CELL),
+    },
+    {"title": TEXT, "declared_cells": WHOLE, "pretraining": Each(_SUMMARY)},
+)
+"""What is relied on."""
 
 
 @dataclass(frozen=True)
@@ -169,10 +212,10 @@ def read_result(out: Path) -> dict[str, Any]:
         BadFile: when it is not there or broken.
     """
     path = out / RESULT
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise BadFile(path, f"cannot be read ({error})", "run the study again") from error
+    result = read_json(path, BadFile, _AGAIN, missing=_AGAIN)
+    if problem := problem_of(result, _RESULT):
+        raise BadFile(path, f"is no result of a study ({problem})", _AGAIN)
+    return result
 
 
 def read_finished(study: Study, cell: Cell, out: Path) -> tuple[EpisodeRecord, ...] | None:
@@ -210,7 +253,9 @@ class _Before:
             return None
         pretraining = None
         if cell.pretraining is not None:
-            pretraining = self.result["pretraining"][cell.policy.name]
+            pretraining = self.result.get("pretraining", {}).get(cell.policy.name)
+            if pretraining is None:
+                return None
         seconds = known.get("seconds", 0.0)
         return _Finished(records, seconds, known["training"], pretraining, here=False)
 
