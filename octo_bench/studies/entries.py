@@ -111,7 +111,7 @@ class ConditionEntry:
 
     @property
     def inference(self) -> Inference:
-        """How a policy is asked.
+        """The inference options.
 
         Raises:
             BadInference: for options that contradict each other.
