@@ -1,4 +1,4 @@
-"""What a policy sees of the steps before: the last few observations of one episode."""
+"""Observation history: the last few observations of one episode."""
 
 from __future__ import annotations
 

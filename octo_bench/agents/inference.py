@@ -16,7 +16,8 @@ class Inference:
     """Inference options; the defaults are the policy's own.
 
     `execute`: environment steps that are executed of each chunk, receding-horizon control.
-    `ensemble`: the policy is asked at every step, and what its chunks say of it is averaged.
+    `ensemble`: the policy is queried at every step, and the chunks that cover the step are
+    averaged.
     `diffusion_steps`: denoising steps, by DDIM.
     `precision`: of the network's layers; what is seen and what is done stay float32.
     `compiled`: the network goes through `torch.compile`, which takes a while at first.

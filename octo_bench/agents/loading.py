@@ -1,4 +1,4 @@
-"""From what a user calls a policy to an agent."""
+"""Loading an agent by the name that a user gives a policy."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ def load_agent(policy: str, declared: Environment, inference: Inference = DEFAUL
 
     Args:
         policy: "random", "expert", a name under `policies/`, a folder or a Hub id.
-        declared: what it will act in; its arm's action scaling is used if the policy has one.
+        declared: its environment; the action scaling of its arm is used if the policy has one.
         inference: the inference options.
 
     Raises:
-        UnknownName: when nothing goes by that name.
+        UnknownName: for an unknown name.
         BadCheckpoint: for a policy folder that cannot be used, or whose policy reads another
             proprioception.
         BadInference: for options that the policy does not have.

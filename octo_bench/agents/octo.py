@@ -26,7 +26,7 @@ class OctoAgent:
     def __init__(
         self, policy: Policy, inference: Inference = DEFAULT, embodiment: str | None = None
     ) -> None:
-        """Take over the policy's network, which some options change.
+        """Takes the policy's network, which some options change.
 
         An arm that `statistics.json` does not list is scaled by the pooled statistics.
         """

@@ -1,4 +1,4 @@
-"""What a policy under test is to the rest of the benchmark."""
+"""The interface of a policy under test."""
 
 from __future__ import annotations
 

@@ -124,7 +124,7 @@ class AskedPolicy:
 
 @dataclass(frozen=True)
 class _Recorder(Affine):
-    """Keeps the last actions as they were before they were scaled and clipped."""
+    """Keeps the last actions from before scaling and clipping."""
 
     normalised: list[np.ndarray] = field(default_factory=list)
 
@@ -135,7 +135,7 @@ class _Recorder(Affine):
 
 
 def _recompute_at_every_step(model: Octo15) -> None:
-    """Make a network sample as its equations read: the whole of it again at every denoising step.
+    """Make a network run as a whole at every denoising step.
 
     Only the instruction stays embedded. The same actions as by its own DDPM, but for rounding.
     """

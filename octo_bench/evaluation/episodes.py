@@ -130,7 +130,7 @@ class _Slot:
     def execute(self, actions: np.ndarray) -> None:
         """Take the actions (n, A) one after the other until the episode ends.
 
-        Observed is what the policy will see of them when it is asked again.
+        Only what the policy will see at its next query is observed.
         """
         with self.accounting():
             for left, action in zip(range(len(actions), 0, -1), actions, strict=True):

@@ -100,7 +100,7 @@ class GoldenCheck:
     """How a checkpoint's answers compare.
 
     Attributes:
-        observations: how many were asked about.
+        observations: how many were compared.
         agreeing: how many of them had all entries of the action within `tolerance`.
         largest: the largest difference of an entry.
         same_files: whether configuration, weights and statistics are the baseline's, bit for bit.

@@ -253,7 +253,7 @@ class _Asked:
     answers: list[tuple[slice, np.ndarray]] = field(default_factory=list)
 
     def first(self, query: Query) -> None:
-        """Ask for the first time, when things are compiled and memory is claimed."""
+        """The first call, in which things are compiled and memory is claimed."""
         if not self.option.naive:  # too slow for that; nothing of it is new either
             self.first_ms, _ = self.policy.ask(query.rows(range(self.option.batch)))
 
@@ -355,7 +355,7 @@ def _take_turns(
 
 
 def _answers(policy: AskedPolicy, query: Query) -> np.ndarray:
-    """Normalised actions (DRIFT_ROWS, T, A), every row asked by itself."""
+    """Normalised actions (DRIFT_ROWS, T, A), every row by itself."""
     return np.concatenate([policy.ask(query.rows([row]))[1] for row in range(DRIFT_ROWS)])
 
 

@@ -1,7 +1,7 @@
 """The gate: is a checkpoint worse than the baseline whose episodes are on record?
 
 It is rolled out on the initial states of the baseline's episodes, and each pair of outcomes goes
-to a sequential test (`statistics.sequential`), which may be asked after every pair. In several
+to a sequential test (`statistics.sequential`), which may be evaluated after every pair. In several
 environments the next episodes go to those that are still undecided; "worse" in any of them ends
 it. Episodes count in the order of their numbers, not as they finish: what finishes early is a
 success more often.
@@ -98,7 +98,7 @@ class Regression:
         baseline: what its records are called.
         baseline_policy: whose they are.
         design: margin, error rates for all environments together, episodes in all.
-        inference: how the new one was asked.
+        inference: the new one's inference options.
         places: in the order of the baseline's records.
         records: of all new episodes that finished, also of those that the verdict did not need.
         provenance: what they depend on.
@@ -227,10 +227,10 @@ def study_seed_of(episodes: EpisodeSet) -> int:
 
 
 def inference_of(episodes: EpisodeSet) -> Inference:
-    """How the policy of the episodes was asked.
+    """The inference options of the episodes.
 
     Raises:
-        Mismatch: when it was not in the same way throughout.
+        Mismatch: when they are not the same throughout.
     """
     ways = sorted({record.inference for record in episodes.records})
     if len(ways) > 1:
@@ -242,7 +242,7 @@ def inference_of(episodes: EpisodeSet) -> Inference:
 
 
 def pairs_if_same(design: GateDesign) -> int:
-    """How many pairs "no worse" takes if both policies always come to the same."""
+    """How many pairs "no worse" takes if the outcomes of both policies are always equal."""
     return follow(replace(design, budget=_ENOUGH), repeat((True, True))).pairs
 
 

@@ -22,7 +22,7 @@ MOMENTS = 4
 
 @dataclass(frozen=True)
 class Visited:
-    """N observations, as a policy is asked about them.
+    """N observations, as inputs of a policy.
 
     Attributes:
         observations: as for `Agent.act`, (N, W, ...) each.
@@ -91,8 +91,8 @@ def visit(
         images, goals: whether they are drawn.
 
     Returns:
-        What was seen, the noise (N, *agent.noise_shape) that the agent was asked with, and what
-        it answered (N, T, A).
+        What was seen, the noise (N, *agent.noise_shape) of the queries, and the
+        agent's chunks (N, T, A).
     """
     overheard = _Overheard(agent, numbers, window, images, goals)
     queries = (MOMENTS - 1) * max(1, EVERY // agent.execute) + 1
@@ -112,7 +112,7 @@ def visit(
 
 
 class _Overheard:
-    """An agent, and what it was asked and answered."""
+    """An agent, with a record of its inputs and chunks."""
 
     def __init__(
         self, agent: Agent, numbers: Sequence[int], window: int, images: bool, goals: bool

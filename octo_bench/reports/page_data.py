@@ -1,7 +1,7 @@
 """What a study's page shows, computed from its records; the template only prints it.
 
-Episodes that were perturbed in another way, or whose policy was asked in another way, are never
-counted together: each such condition has its own table and figures.
+Episodes that were perturbed in another way, or with other inference options, are never counted
+together: each such condition has its own table and figures.
 """
 
 from __future__ import annotations
