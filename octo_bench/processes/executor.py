@@ -25,12 +25,12 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from octo_bench.errors import OctoBenchError
-from octo_bench.processes.interrupts import without_interrupts
+from octo_bench.processes.interrupts import uninterrupted, without_interrupts
 from octo_bench.processes.worker import HEARTBEAT, Kind, note_progress, serve
 
-LIMIT = 600.0
+LIMIT = 1800.0
 """Seconds without a result or other progress after which a job counts as hung. Loading a policy,
-compiling it, and a query of a large one all take less."""
+compiling it, and a query of a large one all take less, on a busy machine, too."""
 
 SILENCE = 60.0
 """Seconds without a sign of life after which a process counts as hung."""
@@ -213,8 +213,9 @@ class Executor(Generic[Key]):
         if worker is None:
             if len(self._pool) >= self.workers:
                 raise RuntimeError(f"all {self.workers} processes are at work")
-            worker = _Worker(self._log, self._mail)
-            self._pool.append(worker)
+            with uninterrupted():  # one that is not in the pool would not be ended
+                worker = _Worker(self._log, self._mail)
+                self._pool.append(worker)
         worker.give(job)
 
     def _hear(

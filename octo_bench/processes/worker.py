@@ -66,7 +66,7 @@ def serve(connection: Connection, log: Path | None) -> None:
     _voice = _Voice(connection)
     threading.Thread(target=_voice.live, daemon=True).start()
     try:
-        with suppress(EOFError, ConnectionError):
+        with suppress(EOFError, OSError, _ParentGone):
             while True:
                 _voice.say(*_answer(connection.recv_bytes()))
     finally:
@@ -74,6 +74,10 @@ def serve(connection: Connection, log: Path | None) -> None:
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(0)
+
+
+class _ParentGone(Exception):
+    """Nobody hears this process any more."""
 
 
 class _Voice:
@@ -86,7 +90,10 @@ class _Voice:
 
     def say(self, kind: Kind, content: Any = None) -> None:
         with self._lock:
-            self._connection.send((kind, content))
+            try:
+                self._connection.send((kind, content))
+            except OSError as error:
+                raise _ParentGone from error
 
     def progress(self) -> None:
         if time.monotonic() - self._said >= HEARTBEAT:
@@ -94,7 +101,7 @@ class _Voice:
             self.say(Kind.PROGRESS)
 
     def live(self) -> None:
-        with suppress(OSError):
+        with suppress(_ParentGone):
             while True:
                 self.say(Kind.ALIVE)
                 time.sleep(HEARTBEAT)
@@ -111,7 +118,7 @@ def _answer(job: bytes) -> tuple[Kind, Any]:
         function, arguments = pickle.loads(job)  # imports what the job needs
         for result in function(*arguments):
             _voice.say(Kind.RESULT, result)
-    except ConnectionError:
+    except _ParentGone:
         raise
     except Exception as error:
         return Kind.RAISED, _portable(error)

@@ -16,6 +16,7 @@ from typing import Any
 
 from octo_bench.files import explain_full_disk, write_json
 from octo_bench.processes.executor import (
+    LIMIT,
     Death,
     Done,
     Executor,
@@ -25,9 +26,6 @@ from octo_bench.processes.executor import (
     once,
 )
 from octo_bench.processes.jobs import ATTEMPTS
-
-LIMIT = 1800.0
-"""Seconds without progress after which a task counts as hung."""
 
 
 @dataclass(frozen=True, eq=False)
