@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import csv
+import io
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -17,15 +19,21 @@ from synthetic_study import (
     write_study,
 )
 
-from octo_bench.evaluation.records import EpisodeRecord
+from octo_bench.evaluation.records import EpisodeRecord, read_records
+from octo_bench.paths import results_root
 from octo_bench.reports.curve_chart import curves
 from octo_bench.reports.head_comparison import compare_heads
 from octo_bench.reports.page import write_page
 from octo_bench.reports.page_data import headline, sections_of
-from octo_bench.reports.table import ReferencePoint, Table
-from octo_bench.reports.wording import ALPHA, say_agreement, say_difference
-from octo_bench.statistics.equivalence import Agreement, compare_with_reference
+from octo_bench.reports.references import ReferencePoint, against
+from octo_bench.reports.study_report import study_table
+from octo_bench.reports.table import Table
+from octo_bench.reports.table_csv import csv_text
+from octo_bench.reports.uncertainty import of_counts
+from octo_bench.reports.wording import ALPHA, say_difference
 from octo_bench.statistics.intervals import Interval
+from octo_bench.statistics.standing import Standing
+from octo_bench.studies.cells import recipe_of
 from octo_bench.studies.study import read_study
 
 
@@ -74,21 +82,52 @@ def test_heads_are_compared_on_what_both_did() -> None:
     assert pair.sentence.startswith("diffusion is better than categorical (-83 points")
 
 
-def test_over_several_targets_pairs_are_of_the_same_target_and_training() -> None:
+def test_over_several_targets_every_recorded_pair_counts_and_targets_weigh_alike() -> None:
     wins, losses = [True] * 18 + [False] * 2, [True] * 8 + [False] * 12
     records = paired(losses, wins, demos=50) + paired(losses, losses, demos=50, env_id=LIFT_IIWA)
     records += paired(losses, wins, demos=50, draw=1)  # on one of the targets only
     together, stack, lift = compare_heads(records)
     assert together.env_ids == (STACK, LIFT_IIWA)
     assert together.place == "2 targets together"
-    # Targets weigh alike: what was trained for one of them only does not count.
-    assert (together.compared.pairs, together.compared.units) == (40, 1)
+    assert (together.compared.pairs, together.compared.units) == (60, 1)
     assert together.compared.difference == pytest.approx(0.25)
     assert (stack.compared.pairs, stack.compared.units) == (40, 2)
     assert (stack.env_ids, lift.env_ids) == ((STACK,), (LIFT_IIWA,))
     # It is one test by itself; those of single targets are corrected for being two.
     assert together.p_adjusted == together.compared.p_value
     assert stack.p_adjusted == pytest.approx(2 * stack.compared.p_value)
+
+
+def test_targets_on_which_neither_head_fails_are_left_out_of_a_second_comparison() -> None:
+    easy = {"demos": 50, "env_id": "octo_bench/Lift-Panda-v1"}
+    wins, losses = [True] * 18 + [False] * 2, [True] * 8 + [False] * 12
+    records = paired(losses, wins, demos=50) + paired(losses, losses, demos=50, env_id=LIFT_IIWA)
+    records += paired([True] * 20, [True] * 20, **easy)
+    everything, harder = compare_heads(records)[:2]
+    assert (everything.place, harder.place) == (
+        "3 targets together",
+        "2 unsaturated targets together",
+    )
+    assert everything.compared.difference == pytest.approx(0.5 / 3)
+    assert harder.compared.difference == pytest.approx(0.25)
+
+
+def test_the_committed_study_uses_all_its_pairs() -> None:
+    """With two draws on four targets and one on two, no pair is thrown away."""
+    study = read_study(results_root() / "finetuning" / "study.toml")
+    records = read_records(results_root() / "finetuning" / "episodes.parquet")
+    recipes = {entry.name: recipe_of(study, entry) for entry in study.policies}
+    found = {
+        pair.demos: pair.compared
+        for pair in compare_heads(records, recipes)
+        if pair.place == "4 unsaturated targets together"
+    }
+    assert {demos: each.pairs for demos, each in found.items()} == dict.fromkeys(
+        (50, 100, 200), 800
+    )
+    ahead = [round(-1000 * found[demos].difference, 3) for demos in (50, 100, 200)]
+    assert ahead == [37.5, 35.0, 27.5]
+    assert found[50].as_trained.high < 0.0 and found[50].as_trained.low > -0.07
 
 
 def test_only_what_was_fine_tuned_alike_is_compared() -> None:
@@ -113,13 +152,14 @@ def test_the_mean_over_targets_stands_first(tmp_path: Path) -> None:
     (section,) = sections_of(records, table)
     (mean,) = section.means
     assert [each.row.rate for each in mean.rows] == [0.25, 0.75]
-    assert [each.against.agreement for each in mean.rows if each.against] == [
-        Agreement.CANNOT_TELL,
-        Agreement.DIFFERS,
+    assert [each.against.standing for each in mean.rows if each.against] == [
+        Standing.CANNOT_TELL,
+        Standing.ABOVE,
     ]
     assert headline((section,)).startswith(
         "octo-tiny succeeds in 25 % of the episodes without demonstrations and in 75 % with 50 "
-        "demonstrations, mean over 2 targets. Of 4 reference rates"
+        "demonstrations, mean over 2 targets. Beside the reference: cannot tell yet with 0 "
+        "demonstrations; above with 50."
     )
     titles = [chart.title for chart in curves(section)]
     assert titles == ["mean over 2 targets", "Stack on Panda", "Lift on IIWA"]
@@ -140,18 +180,47 @@ def test_another_initial_state_is_no_pair() -> None:
 
 
 @pytest.mark.parametrize(
-    ("successes", "reference", "agreement", "said"),
+    ("successes", "reference", "verdict", "said"),
     [
-        (44, 0.68, Agreement.CANNOT_TELL, r"^above it, perhaps by less than 10 points; about \d+"),
-        (35, 0.68, Agreement.CANNOT_TELL, r"^about [\d,]+ episodes would decide$"),
-        (49, 0.30, Agreement.DIFFERS, r"^above it by more than 10 points$"),
-        (2, 0.90, Agreement.DIFFERS, r"^below it by more than 10 points$"),
-        (50, 0.99, Agreement.AGREES, r"^within 10 points$"),
+        (44, 0.68, Standing.ABOVE, r"^\+8 to \+27 points$"),
+        (
+            35,
+            0.68,
+            Standing.CANNOT_TELL,
+            r"^-13 to \+14 points; about \d+ episodes would",
+        ),
+        (49, 0.30, Standing.ABOVE, r"^\+59 to \+70 points$"),
+        (2, 0.90, Standing.BELOW, r"^-90 to -76 points$"),
+        (50, 0.99, Standing.WITHIN, r"^-6 to \+1 points$"),
     ],
 )
-def test_the_verdict_says_the_side_and_what_would_decide(
-    successes: int, reference: float, agreement: Agreement, said: str
+def test_the_verdict_says_how_far_and_what_would_decide(
+    successes: int, reference: float, verdict: Standing, said: str
 ) -> None:
-    compared = compare_with_reference(successes, 50, reference, margin=0.1)
-    assert compared.agreement is agreement
-    assert re.search(said, say_agreement(compared))
+    found = against(successes / 50, of_counts(successes, 50), ReferencePoint(reference, 0.0))
+    assert found.standing is verdict
+    assert re.search(said, found.remark)
+
+
+def test_the_table_and_the_page_give_the_same_verdicts_and_a_win_is_no_warning(
+    tmp_path: Path,
+) -> None:
+    records = [
+        record
+        for demos, successes in ((0, 19), (50, 4), (200, 9))
+        for record in cell([n < successes for n in range(20)], demos=demos)
+    ]
+    folder = write_study(tmp_path, records)
+    study = read_study(folder / "study.toml")
+    table = study_table(study, folder)
+    write_page(study, folder, folder / "report.html", films=False)
+    text = (folder / "report.html").read_text()
+    written = [line["against_reference"] for line in csv.DictReader(io.StringIO(csv_text(table)))]
+    assert written == ["above", "below", "cannot tell yet"]
+    assert [str(table.against(row).standing) for row in table.rows] == written
+    shown = re.findall(r'class="verdict ([a-z-]+)" title="[^"]*">. ([a-z ]+)<', text)
+    first = shown[: len(written)]
+    assert first == [("above", "above"), ("below", "below"), ("cannot-tell", "cannot tell yet")]
+    styles = dict(re.findall(r"\.verdict\.([a-z-]+) \{ color: var\((--\w+)\)", text))
+    assert styles["above"] == "--s2" != styles["below"]  # green, as success is
+    assert "published" not in text.lower() and "public source" in text

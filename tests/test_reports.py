@@ -18,8 +18,8 @@ from octo_bench.errors import BadFile
 from octo_bench.evaluation.conditions import Condition
 from octo_bench.paths import results_root
 from octo_bench.reports.figure import draw, write_figure
+from octo_bench.reports.references import ReferencePoint, against
 from octo_bench.reports.table import (
-    ReferencePoint,
     Row,
     Table,
     summarise,
@@ -59,10 +59,12 @@ def test_the_reference_table_is_that_of_the_brief() -> None:
 
 
 @pytest.mark.parametrize(
-    ("successes", "verdict"), [(10, "below"), (25, "not told apart"), (40, "above")]
+    ("successes", "verdict"), [(10, "below"), (25, "cannot tell yet"), (40, "above")]
 )
 def test_the_verdict_follows_the_interval(successes: int, verdict: str) -> None:
-    assert ReferencePoint(0.5, 0).against(row(0, successes)) == verdict
+    measured = row(0, successes)
+    found = against(measured.rate, measured.uncertainty, ReferencePoint(0.5, 0))
+    assert found.standing == verdict
 
 
 def test_markdown_has_a_section_for_each_environment_with_everything_beside(table: Table) -> None:
@@ -79,7 +81,7 @@ def test_markdown_has_a_section_for_each_environment_with_everything_beside(tabl
         "20/50 = 40 %, 26 to 55 %",
         "68 %",
         "30 min",
-        "not told apart |",
+        "cannot tell yet |",
     ]
     assert "Reference" not in lift.splitlines()[2]
     assert "infrastructure" not in text
@@ -92,7 +94,7 @@ def test_episodes_that_are_not_counted_are_told_with_what_they_could_have_been()
     assert lines[0][3:5] == ["Errors", "Worst to best case"]
     assert lines[2][1:5] == ["12/48 = 25 %", "14 to 40 %", "2", "24 to 28 %"]
     assert lines[3][3:5] == ["0", "40 to 40 %"]
-    assert "nfit" not in text
+    assert "nvalid" not in text
     written = next(csv.DictReader(io.StringIO(csv_text(Table("", (row(0, 12, errors=2),), {})))))
     assert (written["worst_case"], written["best_case"]) == ("0.2308", "0.2692")
 
@@ -159,7 +161,7 @@ def test_markdown_of_several_policies_names_them_and_begins_with_the_mean(target
     lines = [line.split(" | ") for line in sections[0].splitlines() if line.startswith("|")]
     assert {len(line) for line in lines} == {8}
     assert lines[2][:4] == ["| octo-tiny (diffusion head)", "0", "31 %", "20 to 44 %"]
-    assert lines[2][5:] == ["40 %", "5.0 min", "not told apart |"]
+    assert lines[2][5:] == ["40 %", "5.0 min", "cannot tell yet |"]
     assert lines[5][:3] == ["| random", "0", "0 %"]
     assert lines[5][5:] == ["", "", " |"]
     assert len(sections[2].splitlines()[2:]) >= 6
@@ -237,7 +239,7 @@ def test_trainings_that_share_their_states_are_not_taken_for_independent(
     assert zero.uncertainty.trained_anew is None
     # Against the reference stands what is said of the recipe, if anything is.
     point = ReferencePoint((several.interval.high + anew.high) / 2, 0.0)
-    assert point.against(several) == "not told apart"
+    assert against(several.rate, several.uncertainty, point).standing == "cannot tell yet"
 
 
 def test_seeds_alone_say_nothing_of_other_draws() -> None:

@@ -1,4 +1,4 @@
-"""Power, and agreement with a reference: by brute force over all outcomes."""
+"""Power: by brute force over all outcomes."""
 
 from __future__ import annotations
 
@@ -8,8 +8,6 @@ import numpy as np
 import pytest
 from scipy.stats import binom, boschloo_exact, multinomial
 
-from octo_bench.statistics.equivalence import Agreement, agreement_of, compare_with_reference
-from octo_bench.statistics.intervals import Interval, clopper_pearson
 from octo_bench.statistics.paired import PairedCounts, mcnemar_exact
 from octo_bench.statistics.power import (
     boschloo_power,
@@ -63,68 +61,3 @@ def test_chances_that_exclude_each_other_are_at_most_1_together() -> None:
 @pytest.mark.parametrize("least", [1, 2, 3, 7, 64, 100])
 def test_the_smallest_number_is_found(least: int) -> None:
     assert smallest_number(lambda number: float(number >= least), 1.0, 100) == least
-
-
-@pytest.mark.parametrize(
-    ("inner", "outer", "agreement"),
-    [
-        (Interval(0.62, 0.74), Interval(0.60, 0.76), Agreement.AGREES),
-        (Interval(0.57, 0.74), Interval(0.55, 0.76), Agreement.CANNOT_TELL),
-        (Interval(0.58, 0.70), Interval(0.56, 0.72), Agreement.CANNOT_TELL),  # just on the margin
-        (Interval(0.40, 0.57), Interval(0.38, 0.59), Agreement.CANNOT_TELL),
-        (Interval(0.40, 0.56), Interval(0.38, 0.57), Agreement.DIFFERS),
-        (Interval(0.80, 0.90), Interval(0.79, 0.91), Agreement.DIFFERS),
-    ],
-)
-def test_agreement_with_68_percent_give_or_take_10(
-    inner: Interval, outer: Interval, agreement: Agreement
-) -> None:
-    assert agreement_of(inner, outer, 0.68, 0.10) is agreement
-
-
-def test_a_measured_rate_beside_a_reference() -> None:
-    assert compare_with_reference(340, 500, 0.68, 0.1).agreement is Agreement.AGREES
-    assert compare_with_reference(35, 100, 0.68, 0.1).agreement is Agreement.DIFFERS
-    undecided = compare_with_reference(6, 10, 0.68, 0.1)
-    assert undecided.agreement is Agreement.CANNOT_TELL
-    assert undecided.inner == clopper_pearson(6, 10, 0.90)
-    assert undecided.outer == clopper_pearson(6, 10, 0.95)
-    nothing = compare_with_reference(0, 0, 0.68, 0.1)
-    assert nothing.agreement is Agreement.CANNOT_TELL and nothing.episodes_needed is None
-
-
-@pytest.mark.parametrize(("successes", "trials"), [(7, 10), (4, 10), (10, 10), (0, 10)])
-def test_the_number_of_episodes_decides_and_one_less_does_not(successes: int, trials: int) -> None:
-    needed = compare_with_reference(successes, trials, 0.68, 0.1).episodes_needed
-    rate = successes / trials
-    right = Agreement.AGREES if abs(rate - 0.68) < 0.1 else Agreement.DIFFERS
-
-    def chance(episodes: int) -> float:
-        return sum(
-            binom.pmf(x, episodes, rate)
-            for x in range(episodes + 1)
-            if compare_with_reference(x, episodes, 0.68, 0.1).agreement is right
-        )
-
-    assert chance(needed) >= 0.8 > chance(needed - 1)
-
-
-def test_a_rate_on_the_margin_is_never_decided() -> None:
-    assert compare_with_reference(58, 100, 0.68, 0.1).episodes_needed is None
-
-
-def test_a_margin_beyond_0_or_1_is_one_sided() -> None:
-    assert compare_with_reference(100, 100, 0.95, 0.1).agreement is Agreement.AGREES
-    assert compare_with_reference(0, 100, 0.05, 0.1).agreement is Agreement.AGREES
-    assert compare_with_reference(60, 100, 0.95, 0.1).agreement is Agreement.DIFFERS
-
-
-@pytest.mark.parametrize(
-    ("reference", "margin", "alpha", "power"),
-    [(1.2, 0.1, 0.05, 0.8), (0.5, 0.0, 0.05, 0.8), (0.5, 0.1, 0.5, 0.8), (0.5, 0.1, 0.05, 1.0)],
-)
-def test_impossible_questions_are_refused(
-    reference: float, margin: float, alpha: float, power: float
-) -> None:
-    with pytest.raises(ValueError):
-        compare_with_reference(5, 10, reference, margin, alpha, power)

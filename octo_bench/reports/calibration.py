@@ -107,8 +107,8 @@ def page(calibration: Calibration) -> str:
             ),
         ),
         "## Tests of level 5 %",
-        "The highest probability of rejecting what is true, by enumeration. The last two compare "
-        "with a reference rate, 10 points from the true one: neither answer is right there.",
+        "The highest probability of rejecting what is true, by enumeration. The last two are "
+        "the verdicts beside a reference: the true rate is the reference, or 10 points from it.",
         _table(
             ("Test", "Number", "Highest error"),
             ((each.test, each.number, _percent(each.highest)) for each in calibration.error_rates),

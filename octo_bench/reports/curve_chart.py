@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from octo_bench.reports.page_data import Section
+from octo_bench.reports.references import ReferencePoint
 from octo_bench.reports.svg import Chart, element, joined, line, number, text
-from octo_bench.reports.table import ReferencePoint
 from octo_bench.reports.wording import between, demonstrations, environment_name, percent
 from octo_bench.statistics.intervals import Interval
 

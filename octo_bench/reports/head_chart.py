@@ -56,10 +56,11 @@ def _chart(first: str, second: str, pairs: Sequence[HeadPair]) -> Chart:
         drawn.append(element("circle", cx=x(compared.difference), cy=y, r=5, class_=dot))
         parts += [text(0, y - 16, name, "halo"), element("g", *drawn)]
         said.append(f"{name}: {points(compared.difference)}, interval {points_between(near)}")
-    axis = f"success rate of {second} minus that of {first}, in points"
-    parts.append(text(centre, bottom + 20, axis, "soft small", "middle"))
-    title = f"{second} minus {first}"
-    return Chart(title, "; ".join(said), _WIDTH, bottom + 28, joined(parts))
+    # One below the other: the names may be long.
+    parts.append(text(_MARGIN, bottom + 20, f"← {first} is higher", "soft small"))
+    parts.append(text(_WIDTH - _MARGIN, bottom + 36, f"{second} is higher →", "soft small", "end"))
+    title = f"{second} minus {first}, points of success rate"
+    return Chart(title, "; ".join(said), _WIDTH, bottom + 44, joined(parts))
 
 
 def _whisker(low: float, high: float, y: float) -> Markup:

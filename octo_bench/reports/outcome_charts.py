@@ -21,7 +21,9 @@ _FUNNEL_COLUMNS = 5
 
 
 def heat_maps(section: Section) -> tuple[Chart, ...]:
-    """The success rate of each task and arm, as numbers on colours."""
+    """The success rate of each task and arm, as numbers on colours; none of a single place."""
+    if all(len(each.tasks) * len(each.arms) < 2 for each in section.heat):
+        return ()
     several = len({each.policy for each in section.heat}) > 1
     charts = []
     for each in section.heat:

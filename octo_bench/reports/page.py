@@ -12,21 +12,22 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from octo_bench import __version__
 from octo_bench.evaluation.conditions import condition_of
-from octo_bench.evaluation.records import EpisodeRecord, read_records
+from octo_bench.evaluation.records import EpisodeRecord, measure_of, read_records
 from octo_bench.files import write_text
 from octo_bench.reports import wording
 from octo_bench.reports.curve_chart import curves, strip
 from octo_bench.reports.episode_list import list_episodes, outcome_of
 from octo_bench.reports.head_chart import heads
 from octo_bench.reports.outcome_charts import funnels, heat_maps
-from octo_bench.reports.page_data import Section, headline, sections_of
+from octo_bench.reports.page_data import Section, headline, sections_of, summary_of
 from octo_bench.reports.page_facts import facts_of
 from octo_bench.reports.page_films import MOST, RULE, Film, choose_films, make_films
 from octo_bench.reports.study_report import study_table
 from octo_bench.reports.svg import Chart, write_charts
-from octo_bench.reports.verdicts import MARGIN
+from octo_bench.reports.uncertainty import FEWEST_DRAWS
 from octo_bench.simulation.world import CONTROL_FREQUENCY
 from octo_bench.statistics.hierarchical import AS_TRAINED, TRAINED_ANEW
+from octo_bench.statistics.standing import MARGIN
 from octo_bench.studies.artifacts import RECORDS
 from octo_bench.studies.cells import recipe_of
 from octo_bench.studies.study import Study
@@ -90,6 +91,7 @@ def write_page(study: Study, folder: Path, out: Path, *, films: bool = True) -> 
         BadFile: for records or results that are missing or broken.
     """
     records = read_records(folder / RECORDS)
+    measure = measure_of(records)
     table = study_table(study, folder)
     recipes = {entry.name: recipe_of(study, entry) for entry in study.policies}
     sections = sections_of(records, table, recipes)
@@ -111,6 +113,10 @@ def write_page(study: Study, folder: Path, out: Path, *, films: bool = True) -> 
             title=study.title,
             name=folder.resolve().name,
             headline=headline(sections),
+            first=summary_of(sections[0]),
+            held=measure == "held",
+            success=wording.SUCCESS[measure],
+            fewest_draws=FEWEST_DRAWS,
             parts=list(zip(sections, figures, strict=True)),
             films=_film_rows(shown),
             film_rule=RULE,
@@ -150,6 +156,7 @@ def _templates() -> Environment:
         "demonstrations": wording.demonstrations,
         "environment_name": wording.environment_name,
         "p_value": wording.p_value,
+        "points": wording.points,
         "points_between": wording.points_between,
         "strip": strip,
     }

@@ -13,17 +13,17 @@ from typing import get_args
 from octo_bench.definitions import Stage, recorded_environment
 from octo_bench.errors import UnknownName
 from octo_bench.evaluation.conditions import Condition, condition_of
-from octo_bench.evaluation.records import EpisodeRecord
+from octo_bench.evaluation.records import EpisodeRecord, Measure, measure_of, succeeded
 from octo_bench.reports.head_comparison import HeadPair, compare_heads
-from octo_bench.reports.table import Mean, ReferencePoint, Row, Table, summarise
-from octo_bench.reports.verdicts import Against, against_mean, against_row
+from octo_bench.reports.references import Against, ReferencePoint
+from octo_bench.reports.table import Mean, Row, Table, summarise
 from octo_bench.reports.wording import (
     demonstrations,
     environment_name,
     percent,
 )
-from octo_bench.statistics.equivalence import Agreement
 from octo_bench.statistics.intervals import Interval
+from octo_bench.statistics.standing import Standing
 
 _FAILED_AT_ONCE = "none"
 
@@ -52,6 +52,13 @@ class Measured:
         return self.row.uncertainty.trained_anew
 
     @property
+    def counts(self) -> str:
+        """ "46 of 50"; of a mean "1,000 episodes on 6 targets", whose sum is not its rate."""
+        if isinstance(self.row, Mean):
+            return f"{self.row.episodes:,} episodes on {len(self.row.rows)} targets"
+        return f"{self.row.successes} of {self.row.episodes}"
+
+    @property
     def units(self) -> int:
         """How many independent trainings tell that."""
         return self.row.uncertainty.units
@@ -69,6 +76,29 @@ class Group:
     @property
     def name(self) -> str:
         return f"{self.policy}, {environment_name(self.env_id)}"
+
+
+@dataclass(frozen=True)
+class SummaryLine:
+    """A line of the first table: a policy, by demonstrations; None where it was not measured."""
+
+    name: str
+    cells: tuple[Measured | None, ...]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """The first table of the page: policies by numbers of demonstrations.
+
+    Attributes:
+        where: what all lines are of; "" where each names its own.
+        reference: by demonstrations; empty where the lines do not share one.
+    """
+
+    where: str
+    demos: tuple[int, ...]
+    lines: tuple[SummaryLine, ...]
+    reference: tuple[ReferencePoint | None, ...]
 
 
 @dataclass(frozen=True)
@@ -154,15 +184,16 @@ def sections_of(
     by_condition: dict[Condition, list[EpisodeRecord]] = {}
     for record in records:
         by_condition.setdefault(condition_of(record), []).append(record)
+    measure = measure_of(records)
     sections = []
     for condition, episodes in sorted(by_condition.items()):
-        counted = replace(table, rows=summarise(episodes, minutes))
-        sections.append(_section(condition, episodes, counted, recipes or {}))
+        counted = replace(table, rows=summarise(episodes, minutes, measure))
+        sections.append(_section(condition, episodes, counted, recipes or {}, measure))
     return tuple(sections)
 
 
 def headline(sections: Sequence[Section]) -> str:
-    """The study's result in two sentences: its longest row of rates, and the verdicts."""
+    """The study's result in two sentences: its longest row of rates, and its verdicts."""
     section = sections[0]
     group = max(section.means or section.groups, key=lambda group: len(group.rows))
     ordered = sorted(group.rows, key=lambda measured: measured.row.demos)
@@ -176,37 +207,60 @@ def headline(sections: Sequence[Section]) -> str:
         text += f" and in {percent(last.rate)} {demonstrations(last.demos)}"
     if section.means:
         text += f", {group.env_id}"
-    return f"{text}. {_verdicts([each for each in section.rows if each.against])}".strip()
+    return f"{text}. {_verdicts(ordered)}".strip()
 
 
 def _verdicts(rows: Sequence[Measured]) -> str:
-    """How the rows that stand beside the reference came out."""
-    if not rows:
+    """How these rows stand beside the reference, each number of demonstrations under its verdict.
+
+    "Beside the reference: above with 0 and 50 demonstrations; cannot tell yet with 100."
+    """
+    by_standing: dict[Standing, list[str]] = {}
+    for each in rows:
+        if each.against is not None:
+            by_standing.setdefault(each.against.standing, []).append(str(each.row.demos))
+    if not by_standing:
         return ""
-    verdicts = [row.against.agreement for row in rows if row.against is not None]
-    rates = "reference rate" if len(verdicts) == 1 else "reference rates"
-    if set(verdicts) == {Agreement.CANNOT_TELL}:
-        episodes = max(row.row.episodes for row in rows)
-        which = {1: "the verdict", 2: "both verdicts"}.get(len(rows), f"all {len(rows)} verdicts")
-        still = "is still open" if len(rows) == 1 else "are still open"
-        return f"With {episodes} episodes a row, {which} against the {rates} {still}."
-    plural = {
-        Agreement.AGREES: "agree",
-        Agreement.DIFFERS: "differ",
-        Agreement.CANNOT_TELL: "cannot be told yet",
-    }
-    singular = {
-        Agreement.AGREES: "agrees",
-        Agreement.DIFFERS: "differs",
-        Agreement.CANNOT_TELL: "cannot be told yet",
-    }
-    counts = {kind: verdicts.count(kind) for kind in Agreement}
-    found = [f"{n} {(singular if n == 1 else plural)[kind]}" for kind, n in counts.items() if n]
-    return f"Of {len(verdicts)} {rates}, {_listed(found)}."
+    said = [f"{verdict} with {_listed(demos)}" for verdict, demos in by_standing.items()]
+    return f"Beside the reference: {'; '.join([f'{said[0]} demonstrations', *said[1:]])}."
 
 
 def _listed(parts: Sequence[str]) -> str:
     return parts[0] if len(parts) == 1 else f"{', '.join(parts[:-1])} and {parts[-1]}"
+
+
+def summary_of(section: Section) -> Summary:
+    """The first table of a page: the means over all targets, or each target where there is none."""
+    groups = section.means or section.groups
+    demos = tuple(sorted({each.row.demos for group in groups for each in group.rows}))
+    policies = {group.policy for group in groups}
+    places = {group.env_id for group in groups}
+    lines = []
+    for group in groups:
+        named = [group.policy] if len(policies) > 1 or len(places) == 1 else []
+        named += [environment_name(group.env_id)] if len(places) > 1 else []
+        of_demos = {each.row.demos: each for each in group.rows}
+        lines.append(SummaryLine(", ".join(named), tuple(of_demos.get(n) for n in demos)))
+    return Summary(
+        where=environment_name(groups[0].env_id) if len(places) == 1 else "",
+        demos=demos,
+        lines=tuple(lines),
+        reference=_one_reference(section, groups, demos),
+    )
+
+
+def _one_reference(
+    section: Section, groups: Sequence[Group], demos: Sequence[int]
+) -> tuple[ReferencePoint | None, ...]:
+    """The reference by demonstrations, where it is the same for all that have one; else nothing."""
+    found: list[ReferencePoint | None] = []
+    for number in demos:
+        points = {section.references.get(group.env_id, {}).get(number) for group in groups}
+        points.discard(None)
+        if len(points) > 1:
+            return ()
+        found.append(points.pop() if points else None)
+    return tuple(found) if any(found) else ()
 
 
 def _section(
@@ -214,6 +268,7 @@ def _section(
     records: Sequence[EpisodeRecord],
     table: Table,
     recipes: Mapping[str, str],
+    measure: Measure,
 ) -> Section:
     grouped: dict[tuple[str, str, str], list[Row]] = {}
     for row in table.rows:
@@ -225,7 +280,7 @@ def _section(
     groups = tuple(
         Group(
             *key,
-            rows=tuple(_measured(row, by_row[(*key, row.demos)], table) for row in rows),
+            rows=tuple(_measured(row, table) for row in rows),
         )
         for key, rows in grouped.items()
     )
@@ -239,15 +294,15 @@ def _section(
     return Section(
         condition=condition,
         means=tuple(
-            Group(*key, rows=tuple(_measured_mean(each, by_row, table) for each in of_group))
+            Group(*key, rows=tuple(Measured(each, table.against(each)) for each in of_group))
             for key, of_group in means.items()
         ),
         groups=groups,
         references=references,
-        heads=compare_heads(records, recipes),
+        heads=compare_heads(records, recipes, measure),
         heat=_heat_maps(table.rows, {record.env_id: record for record in records}),
         funnels=tuple(
-            _funnel(group, {r.row.demos: by_row[_key(r.row)] for r in group.rows})
+            _funnel(group, {r.row.demos: by_row[_key(r.row)] for r in group.rows}, measure)
             for group in groups
         ),
     )
@@ -257,21 +312,13 @@ def _key(row: Row) -> tuple[str, str, str, int]:
     return row.policy, row.head, row.env_id, row.demos
 
 
-def _measured(row: Row, records: Sequence[EpisodeRecord], table: Table) -> Measured:
+def _measured(row: Row, table: Table) -> Measured:
     others = (table.counterpart(row, policy) for policy in table.beside_policies())
     return Measured(
         row=row,
-        against=against_row(row, records, table.reference_of(row)),
+        against=table.against(row),
         beside=tuple(other for other in others if other is not None),
     )
-
-
-def _measured_mean(
-    mean: Mean, records: Mapping[tuple, Sequence[EpisodeRecord]], table: Table
-) -> Measured:
-    """A mean over targets, compared by the records of its rows; these by `_key`."""
-    of_rows = [records[_key(row)] for row in mean.rows]
-    return Measured(mean, against_mean(mean, of_rows, table.reference_of(mean)))
 
 
 def _heat_maps(rows: Sequence[Row], example: Mapping[str, EpisodeRecord]) -> tuple[HeatMap, ...]:
@@ -287,7 +334,9 @@ def _heat_maps(rows: Sequence[Row], example: Mapping[str, EpisodeRecord]) -> tup
     )
 
 
-def _funnel(group: Group, records: Mapping[int, Sequence[EpisodeRecord]]) -> Funnel:
+def _funnel(
+    group: Group, records: Mapping[int, Sequence[EpisodeRecord]], measure: Measure
+) -> Funnel:
     completed = {
         demos: [record for record in episodes if not record.error]
         for demos, episodes in sorted(records.items())
@@ -302,7 +351,7 @@ def _funnel(group: Group, records: Mapping[int, Sequence[EpisodeRecord]]) -> Fun
         ]
         reached = tuple(sum(far >= stage for far in furthest) for stage in range(len(stages)))
         columns.append((demos, len(episodes), reached))
-    failures = [record.furthest_stage for record in everything if not record.success_once]
+    failures = [record.furthest_stage for record in everything if not succeeded(record, measure)]
     ended = None
     if failures:
         most = max(dict.fromkeys(failures), key=failures.count)

@@ -5,16 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from statistics import mean
-from typing import TYPE_CHECKING
 
 from octo_bench.evaluation.conditions import PLAIN, Condition, condition_of
+from octo_bench.evaluation.records import EpisodeRecord, Measure, measure_of, succeeded
+from octo_bench.reports.references import Against, Reference, ReferencePoint, against
 from octo_bench.reports.uncertainty import Uncertainty, of_counts, of_mean, of_records
 from octo_bench.statistics.completion import Completion
 from octo_bench.statistics.intervals import Interval
 from octo_bench.statistics.stratified import mean_rate
-
-if TYPE_CHECKING:
-    from octo_bench.evaluation.records import EpisodeRecord
 
 TOLERATED_ERRORS = 0.05
 """With more than this fraction of infrastructure errors a rate means nothing: the run is
@@ -36,6 +34,9 @@ class Row:
         errors: how many those are.
         training_minutes: mean over the fine-tunings; 0 without demonstrations.
         several: what may be said of the rate where it is that of several trainings; None of one.
+        measure: which success `successes` counts.
+        reached: episodes that succeeded at some step, whether or not it held; None where
+            `successes` counts these.
     """
 
     policy: str
@@ -48,6 +49,18 @@ class Row:
     training_minutes: float
     condition: Condition = PLAIN
     several: Uncertainty | None = field(default=None, compare=False)
+    measure: Measure = "once"
+    reached: int | None = None
+
+    @property
+    def once(self) -> int:
+        """Episodes that succeeded at some step, whether or not it held."""
+        return self.successes if self.reached is None else self.reached
+
+    @property
+    def once_rate(self) -> float:
+        """These by episodes, not a number without episodes."""
+        return self.once / self.episodes if self.episodes else float("nan")
 
     @property
     def rate(self) -> float:
@@ -109,6 +122,21 @@ class Mean:
     def demos(self) -> int:
         """As of its rows."""
         return self.rows[0].demos
+
+    @property
+    def measure(self) -> Measure:
+        """As of its rows."""
+        return self.rows[0].measure
+
+    @property
+    def once(self) -> int:
+        """Of all targets together."""
+        return sum(row.once for row in self.rows)
+
+    @property
+    def once_rate(self) -> float:
+        """The unweighted mean of the targets' rates; not a number if one has no episodes."""
+        return mean_rate([(row.once, row.episodes) for row in self.rows])
 
     @property
     def condition(self) -> Condition:
@@ -173,28 +201,6 @@ class Mean:
 
 
 @dataclass(frozen=True)
-class ReferencePoint:
-    """A value of the reference: success rate in [0, 1] and training time in minutes."""
-
-    success_rate: float
-    training_minutes: float
-
-    def against(self, measured: Row | Mean) -> str:
-        """Where the measured rate is, by its interval: "above", "below" or "not told apart".
-
-        It is the interval for training anew where there is one.
-        """
-        found = measured.uncertainty
-        interval = found.trained_anew or found.as_trained
-        if interval.low > self.success_rate:
-            return "above"
-        return "below" if interval.high < self.success_rate else "not told apart"
-
-
-Reference = Mapping[int, ReferencePoint]
-
-
-@dataclass(frozen=True)
 class Table:
     """All rows of a study, and what to compare them with.
 
@@ -213,6 +219,11 @@ class Table:
     targets: tuple[str, ...] = ()
     finished: int = 0
     declared: int = 0
+
+    @property
+    def measure(self) -> Measure:
+        """Which success its rates count: "held" where all rows do, else "once"."""
+        return "held" if all(row.measure == "held" for row in self.rows) else "once"
 
     @property
     def means(self) -> tuple[Mean, ...]:
@@ -257,18 +268,29 @@ class Table:
             mean(point.training_minutes for point in known),
         )
 
+    def against(self, row: Row | Mean) -> Against | None:
+        """How a row compares with the reference; None where there is nothing to compare with."""
+        point = self.reference_of(row)
+        return None if point is None else against(row.rate, row.uncertainty, point)
+
 
 def summarise(
-    records: Iterable[EpisodeRecord], training_minutes: Mapping[tuple[str, str, int], float]
+    records: Iterable[EpisodeRecord],
+    training_minutes: Mapping[tuple[str, str, int], float],
+    measure: Measure | None = None,
 ) -> tuple[Row, ...]:
     """Count successes by policy, environment, demonstrations and condition.
 
     Rows are in the order of first appearance.
 
     Args:
-        records: episodes; success is `success_once`.
+        records: episodes.
         training_minutes: by policy, environment id and demonstrations.
+        measure: which success counts; if not given, "held" where all records have it.
     """
+    records = tuple(records)
+    if measure is None:
+        measure = measure_of(records)
     groups: dict[tuple[str, str, str, int, Condition], list[EpisodeRecord]] = {}
     for record in records:
         condition = condition_of(record)
@@ -284,12 +306,14 @@ def summarise(
                 head=head,
                 env_id=env_id,
                 demos=demos,
-                successes=sum(record.success_once for record in fit),
+                successes=sum(succeeded(record, measure) for record in fit),
                 episodes=len(fit),
                 errors=len(episodes) - len(fit),
                 training_minutes=training_minutes.get((policy, env_id, demos), 0.0),
                 condition=condition,
-                several=of_records(episodes) if len(trainings) > 1 else None,
+                several=of_records(episodes, measure) if len(trainings) > 1 else None,
+                measure=measure,
+                reached=sum(r.success_once for r in fit) if measure == "held" else None,
             )
         )
     return tuple(rows)

@@ -6,10 +6,12 @@ import csv
 import io
 from collections.abc import Collection, Mapping
 from pathlib import Path
+from typing import Any
 
 from octo_bench.errors import BadFile
 from octo_bench.evaluation.conditions import Condition
-from octo_bench.reports.table import MEAN, Mean, Reference, ReferencePoint, Row, Table
+from octo_bench.reports.references import Reference, ReferencePoint
+from octo_bench.reports.table import MEAN, Mean, Row, Table
 from octo_bench.reports.uncertainty import Uncertainty
 from octo_bench.statistics.intervals import Interval
 
@@ -29,6 +31,7 @@ _COLUMNS = (
 _CONDITION_COLUMNS = ("suite", "level", "inference")
 _BOUND_COLUMNS = ("worst_case", "best_case")
 _REFERENCE_COLUMNS = ("reference_success_rate", "reference_training_minutes", "against_reference")
+_MEASURE_COLUMNS = ("measure", "successes_once", "success_once_rate")
 _TRAINING_COLUMNS = ("trainings", "draws", "trained_anew_low", "trained_anew_high")
 
 
@@ -72,6 +75,7 @@ def read_rows(path: Path) -> tuple[Row, ...]:
                     row.get("suite") or "", int(row.get("level") or 0), row.get("inference") or ""
                 ),
                 several=_several(row),
+                **_measured(row),
             )
             for row in rows
             if not row["env_id"].startswith(MEAN)
@@ -85,8 +89,9 @@ def csv_text(table: Table) -> str:
 
     Columns of other studies are named by their policy. Where the environment would stand, a mean
     has "mean over 6 targets"; its successes and episodes are those of all targets together. `low`
-    and `high` are for these policies as they were trained; `draws` and, where there are several,
-    the interval for training anew come last.
+    and `high` are for these policies as they were trained; then come `draws` and, where there are
+    enough, the interval for training anew. `measure` says which success `successes`,
+    `success_rate` and the intervals count: "held" or "once".
     """
     others = table.beside_policies()
     other_columns = ("successes", "episodes", "success_rate", "low", "high", "training_minutes")
@@ -94,12 +99,14 @@ def csv_text(table: Table) -> str:
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     columns = (_COLUMNS, _CONDITION_COLUMNS, _BOUND_COLUMNS, _REFERENCE_COLUMNS, names)
-    writer.writerow([*(name for each in columns for name in each), *_TRAINING_COLUMNS])
+    writer.writerow(
+        [*(name for each in columns for name in each), *_TRAINING_COLUMNS, *_MEASURE_COLUMNS]
+    )
     for row in (*table.rows, *table.means):
-        reference = table.reference_of(row)
         compared: list[object] = ["", "", ""]
-        if reference is not None:
-            compared = [reference.success_rate, reference.training_minutes, reference.against(row)]
+        if (found := table.against(row)) is not None:
+            point = found.reference
+            compared = [point.success_rate, point.training_minutes, found.standing]
         beside: list[object] = []
         for policy in others:
             other = table.counterpart(row, policy)
@@ -108,7 +115,9 @@ def csv_text(table: Table) -> str:
         bounds = [f"{rate:.4f}" for rate in (row.worst, row.best)]
         condition = [row.condition.suite, row.condition.level, row.condition.inference]
         trainings = _trainings(row)
-        values = (*_values(row).values(), *condition, *bounds, *compared, *beside, *trainings)
+        measure = [row.measure, row.once, f"{row.once_rate:.4f}"]
+        found_here = (*condition, *bounds, *compared, *beside, *trainings, *measure)
+        values = (*_values(row).values(), *found_here)
         writer.writerow(values)
     return text.getvalue()
 
@@ -138,6 +147,13 @@ def _trainings(row: Row | Mean) -> tuple[object, ...]:
     if found.trained_anew is not None:
         anew = tuple(f"{limit:.4f}" for limit in (found.trained_anew.low, found.trained_anew.high))
     return found.trainings, found.units, *anew
+
+
+def _measured(row: Mapping[str, str]) -> dict[str, Any]:
+    """Which success a line counts; older tables have "once" alone."""
+    if row.get("measure") != "held":
+        return {}
+    return {"measure": "held", "reached": int(row["successes_once"])}
 
 
 def _several(row: Mapping[str, str]) -> Uncertainty | None:

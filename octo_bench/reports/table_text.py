@@ -5,8 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from math import isnan
 
+from octo_bench.reports.references import Against
 from octo_bench.reports.table import TOLERATED_ERRORS, Mean, Row, Table
+from octo_bench.reports.uncertainty import FEWEST_DRAWS
+from octo_bench.reports.wording import SUCCESS
 from octo_bench.statistics.intervals import Interval
+from octo_bench.statistics.standing import Standing
 
 Line = Row | Mean
 
@@ -37,7 +41,7 @@ def markdown(table: Table) -> str:
     several = any(row.uncertainty.trainings > 1 for row in table.rows)
     anew = any(row.uncertainty.trained_anew for row in table.rows)
     lines += [
-        "Success is reached at any step of the episode; intervals are Clopper-Pearson, 95 %. "
+        f"{SUCCESS[table.measure]} Intervals are Clopper-Pearson, 95 %. "
         "Training is the wall time of one fine-tuning in one process with one thread.",
     ]
     if several:
@@ -47,16 +51,23 @@ def markdown(table: Table) -> str:
             "as are independent (Korn and Graubard 1998)"
             + ('; "Trained anew" speaks of fine-tuning on other draws.' if anew else ".")
         )
+        if any(1 < row.uncertainty.units < FEWEST_DRAWS for row in table.rows):
+            lines.append(
+                "Two draws of demonstrations are too few for an interval over training anew: that "
+                f"takes {FEWEST_DRAWS}."
+            )
     if means:
         lines.append(
             "In the mean every target weighs alike; its interval (Zou, Huang and Zhang 2009) is "
             "made of theirs, and speaks of these targets and no others."
         )
     if any(table.reference_of(row) for row in table.rows):
-        which = "our interval, for training anew where there is one," if anew else "our interval"
+        which = "interval for training anew where there is one, else the " if anew else ""
         lines.append(
-            f"The last column tells on which side of {which} the reference rate leaves us; "
-            '"not told apart" means that it lies within.'
+            "The reference comes from the brief of the project and has no public source. The last "
+            f'column goes by our {which}95 % interval: "{Standing.WITHIN}" if all of it is that '
+            f'near to the reference; else "{Standing.ABOVE}" or "{Standing.BELOW}" if all of it is '
+            f'on that side; else "{Standing.CANNOT_TELL}".'
         )
     if errors := sum(row.errors for row in table.rows):
         lines.append(
@@ -96,7 +107,9 @@ def _section(table: Table, rows: Sequence[Line]) -> list[str]:
     compared = any(table.reference_of(row) for row in rows)
     anew = any(row.uncertainty.trained_anew for row in rows)
     words = [*(["Policy"] if named else []), *(["Condition"] if conditions else [])]
-    header = [*words, "Demonstrations", "Success", "95 % interval"]
+    held = table.measure == "held"
+    header = [*words, "Demonstrations", "Success held" if held else "Success", "95 % interval"]
+    header += ["Reached once"] if held else []
     header += ["Trained anew"] if anew else []
     header += ["Errors", "Worst to best case"] if bounded else []
     header += ["Training", *shown]
@@ -108,6 +121,7 @@ def _section(table: Table, rows: Sequence[Line]) -> list[str]:
         cells = [_policy(row)] if named else []
         cells += [row.condition.short_name] if conditions else []
         cells += [str(row.demos), _rate(row), _between(row.interval)]
+        cells += [_once(row)] if held else []
         cells += [_anew(row)] if anew else []
         cells += [_errors(row), _bounds(row)] if bounded else []
         cells.append(_minutes(row.training_minutes))
@@ -115,16 +129,8 @@ def _section(table: Table, rows: Sequence[Line]) -> list[str]:
             other = table.counterpart(row, policy)
             cells.append(f"{_rate(other)}, {_between(other.interval)}" if other else "")
         if compared:
-            point = table.reference_of(row)
-            cells += (
-                [
-                    f"{100 * point.success_rate:.0f} %",
-                    _minutes(point.training_minutes),
-                    point.against(row),
-                ]
-                if point
-                else ["", "", ""]
-            )
+            found = table.against(row)
+            cells += [""] * 3 if found is None else _against(found)
         lines.append(_line(cells))
     return lines
 
@@ -138,6 +144,10 @@ def _rate(row: Line) -> str:
         return "no episodes"
     share = f"{100 * row.rate:.0f} %"
     return share if isinstance(row, Mean) else f"{row.successes}/{row.episodes} = {share}"
+
+
+def _once(row: Line) -> str:
+    return "no episodes" if isnan(row.once_rate) else f"{100 * row.once_rate:.0f} %"
 
 
 def _between(interval: Interval) -> str:
@@ -155,6 +165,12 @@ def _errors(row: Line) -> str:
 
 def _bounds(row: Line) -> str:
     return f"{100 * row.worst:.0f} to {100 * row.best:.0f} %"
+
+
+def _against(found: Against) -> list[str]:
+    point = found.reference
+    rate = f"{100 * point.success_rate:.0f} %"
+    return [rate, _minutes(point.training_minutes), str(found.standing)]
 
 
 def _minutes(minutes: float) -> str:

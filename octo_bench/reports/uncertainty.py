@@ -5,18 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from math import isnan
-from typing import TYPE_CHECKING
 
 import numpy as np
 
+from octo_bench.evaluation.records import EpisodeRecord, Measure, succeeded
 from octo_bench.statistics.hierarchical import two_level
 from octo_bench.statistics.intervals import Interval, clopper_pearson
 from octo_bench.statistics.stratified import mean_interval
 
-if TYPE_CHECKING:
-    from octo_bench.evaluation.records import EpisodeRecord
-
 CONFIDENCE = 0.95
+FEWEST_DRAWS = 3
+"""Of an interval for training anew. Two draws give one that is either far too wide or, where the
+draws happen to agree, too narrow (results/calibration)."""
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class Uncertainty:
 
     Attributes:
         as_trained: for these policies on new initial states.
-        trained_anew: for the recipe on new initial states; None where nothing tells how its
-            trainings differ.
+        trained_anew: for the recipe on new initial states; None with fewer than `FEWEST_DRAWS`
+            draws, which do not tell how its trainings differ.
         units: draws of demonstrations that it was trained on, each with all its seeds. Of a mean,
             the fewest of a target.
         trainings: all of them. Of a mean, the fewest of a target.
@@ -43,7 +43,9 @@ def of_counts(successes: int, episodes: int, confidence: float = CONFIDENCE) -> 
     return Uncertainty(clopper_pearson(successes, episodes, confidence))
 
 
-def of_records(records: Sequence[EpisodeRecord], confidence: float = CONFIDENCE) -> Uncertainty:
+def of_records(
+    records: Sequence[EpisodeRecord], measure: Measure, confidence: float = CONFIDENCE
+) -> Uncertainty:
     """Of the rate that the episodes of one row of a table give; see `two_level`.
 
     Several trainings are measured on the same initial states, and so their episodes are not
@@ -52,12 +54,13 @@ def of_records(records: Sequence[EpisodeRecord], confidence: float = CONFIDENCE)
     Args:
         records: of one policy in one environment, after one number of demonstrations, under one
             condition; those that ended in an infrastructure error say nothing.
+        measure: which success counts.
         confidence: in (0, 1).
     """
     trainings = sorted({(record.draw, record.train_seed) for record in records})
     completed = [record for record in records if not record.error]
     if len(trainings) == 1:
-        successes = sum(record.success_once for record in completed)
+        successes = sum(succeeded(record, measure) for record in completed)
         return of_counts(successes, len(completed), confidence)
     states = sorted({(record.episode, record.initial_state_sha256) for record in records})
     outcomes = np.full((len(trainings), len(states)), np.nan)
@@ -65,12 +68,14 @@ def of_records(records: Sequence[EpisodeRecord], confidence: float = CONFIDENCE)
     columns = {state: column for column, state in enumerate(states)}
     for record in completed:
         row = rows[record.draw, record.train_seed]
-        outcomes[row, columns[record.episode, record.initial_state_sha256]] = record.success_once
+        column = columns[record.episode, record.initial_state_sha256]
+        outcomes[row, column] = succeeded(record, measure)
     try:
         found = two_level(outcomes, confidence, [draw for draw, _ in trainings])
     except ValueError:  # hardly an episode came to its end
         return Uncertainty(Interval(0.0, 1.0), trainings=len(trainings))
-    return Uncertainty(found.as_trained, found.trained_anew, found.units, len(trainings))
+    anew = found.trained_anew if found.units >= FEWEST_DRAWS else None
+    return Uncertainty(found.as_trained, anew, found.units, len(trainings))
 
 
 def of_mean(rates: Sequence[float], parts: Sequence[Uncertainty]) -> Uncertainty:

@@ -3,11 +3,21 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 from octo_bench.definitions import recorded_environment
 from octo_bench.errors import UnknownName
-from octo_bench.statistics.equivalence import Agreement, Comparison
+from octo_bench.evaluation.records import OLD_RECORDS, Measure
 from octo_bench.statistics.intervals import Interval
+
+SUCCESS: Mapping[Measure, str] = {
+    "held": "Success held: robosuite's own check is true at the end of the "
+    "20 control steps that follow the first success, with the policy in charge. "
+    "Reached once: the check was true at some step.",
+    "once": "Success: robosuite's own check was true at some step. These episodes were "
+    f"{OLD_RECORDS}.",
+}
+"""What counts as a success, by measure."""
 
 ALPHA = 0.05
 """The rate of false alarms that a comparison may have."""
@@ -84,25 +94,3 @@ def say_difference(
         winner, loser = (second, first) if difference > 0 else (first, second)
         return f"{winner} is better than {loser} ({measured})."
     return f"No difference between {first} and {second} is shown ({measured})."
-
-
-def say_agreement(comparison: Comparison) -> str:
-    """What there is to say beside the verdict against the reference.
-
-    On which side of it we are, and where that is open what would decide it.
-    """
-    margin = f"{100 * comparison.margin:.0f} points"
-    if comparison.agreement is Agreement.AGREES:
-        return f"within {margin}"
-    side = "above" if comparison.outer.low > comparison.reference else "below"
-    if comparison.agreement is Agreement.DIFFERS:
-        return f"{side} it by more than {margin}"
-    needed = comparison.episodes_needed
-    decides = (
-        "no number of episodes would decide: it is just the margin"
-        if needed is None
-        else f"about {needed:,} episodes would decide"
-    )
-    if comparison.reference in comparison.outer:
-        return decides
-    return f"{side} it, perhaps by less than {margin}; {decides}"

@@ -15,10 +15,10 @@ from numpy.typing import NDArray
 from scipy.stats import binom
 
 from octo_bench.statistics.completion import Completion
-from octo_bench.statistics.equivalence import Agreement, agreement_of
 from octo_bench.statistics.intervals import Interval, clopper_pearson
 from octo_bench.statistics.paired import PairedCounts, tango_interval
 from octo_bench.statistics.power import boschloo_power, mcnemar_power
+from octo_bench.statistics.standing import MARGIN, Standing, standing
 from octo_bench.statistics.unpaired import agresti_caffo_interval
 
 RATES = np.unique(
@@ -85,7 +85,7 @@ def error_rates(numbers: Iterable[int]) -> list[ErrorRate]:
         rows += [
             ErrorRate("exact McNemar", number, mcnemar),
             ErrorRate("Boschloo", number, boschloo),
-            *_equivalence(number),
+            *_standings(number),
         ]
     return rows
 
@@ -146,23 +146,26 @@ def _agresti_caffo(trials: int) -> Coverage:
     return _summary("Agresti-Caffo, unpaired difference", trials, held, guaranteed=False)
 
 
-def _equivalence(trials: int, margin: float = 0.1) -> list[ErrorRate]:
-    """Both wrong answers where the true rate is as far from the reference as the margin."""
-    inner = [clopper_pearson(successes, trials, 0.90) for successes in range(trials + 1)]
-    outer = [clopper_pearson(successes, trials, 0.95) for successes in range(trials + 1)]
-    highest = {Agreement.AGREES: 0.0, Agreement.DIFFERS: 0.0}
+def _standings(trials: int) -> list[ErrorRate]:
+    """The wrong verdicts beside a reference, where they are most frequent; see `standing`."""
+    intervals = [clopper_pearson(successes, trials, 0.95) for successes in range(trials + 1)]
+    apart, within = 0.0, 0.0
     for reference in (0.05, 0.35, 0.68, 0.79, 0.87, 0.95):
-        verdicts = [
-            agreement_of(*intervals, reference, margin)
-            for intervals in zip(inner, outer, strict=True)
-        ]
-        for true in (reference - margin, reference + margin):
+        verdicts = [standing(interval, reference) for interval in intervals]
+        said_within = np.array([verdict is Standing.WITHIN for verdict in verdicts])
+        said_apart = np.array([v in (Standing.ABOVE, Standing.BELOW) for v in verdicts])
+        apart = max(apart, float(_chances(trials, reference) @ said_apart))
+        for true in (reference - MARGIN, reference + MARGIN):
             if 0.0 <= true <= 1.0:
-                chances = binom.pmf(np.arange(trials + 1), trials, true)
-                for verdict in highest:
-                    said = np.array([other is verdict for other in verdicts])
-                    highest[verdict] = max(highest[verdict], float(chances @ said))
-    return [ErrorRate(f'"{verdict}", wrongly', trials, rate) for verdict, rate in highest.items()]
+                within = max(within, float(_chances(trials, true) @ said_within))
+    return [
+        ErrorRate(f'"{Standing.ABOVE}" or "{Standing.BELOW}", wrongly', trials, apart),
+        ErrorRate(f'"{Standing.WITHIN}", wrongly', trials, within),
+    ]
+
+
+def _chances(trials: int, rate: float) -> NDArray[np.float64]:
+    return binom.pmf(np.arange(trials + 1), trials, rate)
 
 
 def _tables(number: int) -> NDArray[np.int_]:

@@ -19,7 +19,9 @@ def mean_rate(counts: Sequence[tuple[int, int]]) -> float:
     return sum(successes / trials for successes, trials in counts) / len(counts)
 
 
-def mean_interval(rates: Sequence[float], limits: Sequence[Interval]) -> Interval:
+def mean_interval(
+    rates: Sequence[float], limits: Sequence[Interval], lowest: float = 0.0
+) -> Interval:
     """An interval for the unweighted mean of the rates of K independent strata.
 
     With p_k the rate of stratum k, l_k and u_k its own limits, and p their mean,
@@ -45,6 +47,7 @@ def mean_interval(rates: Sequence[float], limits: Sequence[Interval]) -> Interva
     Args:
         rates: of each stratum, in [0, 1].
         limits: of each of them.
+        lowest: that a rate can be; -1 for differences of rates.
 
     Raises:
         ValueError: without strata, or unless there is one interval a rate.
@@ -54,4 +57,4 @@ def mean_interval(rates: Sequence[float], limits: Sequence[Interval]) -> Interva
     mean = sum(rates) / len(rates)
     below = sqrt(sum((p - own.low) ** 2 for p, own in zip(rates, limits, strict=True)))
     above = sqrt(sum((own.high - p) ** 2 for p, own in zip(rates, limits, strict=True)))
-    return Interval(max(0.0, mean - below / len(rates)), min(1.0, mean + above / len(rates)))
+    return Interval(max(lowest, mean - below / len(rates)), min(1.0, mean + above / len(rates)))
