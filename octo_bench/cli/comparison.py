@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Sequence
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,6 +21,14 @@ if TYPE_CHECKING:
     from octo_bench.evaluation.matching import EpisodeSet
     from octo_bench.evaluation.regression import Regression
     from octo_bench.statistics.sequential import GateDesign, Verdict
+
+
+class SuccessMeasure(StrEnum):
+    """What --success takes."""
+
+    HELD = "held"
+    ONCE = "once"
+
 
 _BEFORE_EPISODES = "Golden answers"
 _KEPT = "What is written"
@@ -45,7 +54,22 @@ Allow = Annotated[
     typer.Option(
         metavar="PACKAGE",
         help="Package whose version may differ, such as torch, to measure the effect of an "
-        "upgrade.",
+        "upgrade; `code` for the code of octo-bench.",
+    ),
+]
+Success = Annotated[
+    SuccessMeasure,
+    typer.Option(
+        rich_help_panel=_GUARANTEES,
+        help="Which success counts: that it held for 20 steps, or that it was reached once.",
+    ),
+]
+OrderSeed = Annotated[
+    int | None,
+    typer.Option(
+        min=0,
+        rich_help_panel=_GUARANTEES,
+        help="Seed of the order in which pairs count, to repeat a run; drawn anew if not given.",
     ),
 ]
 Margin = Annotated[
@@ -96,6 +120,12 @@ def compare(
         ),
     ] = False,
     allow: Allow = None,
+    success: Annotated[
+        SuccessMeasure | None,
+        typer.Option(
+            help="Which success counts; `held` where both files have it.", show_default=False
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Markdown file to write as well.")] = None,
     as_json: AsJson = False,
 ) -> None:
@@ -114,7 +144,7 @@ def compare(
         require_writable(out)
     first = _episodes([a], env, where_a)
     second = _episodes([b], env, where_b)
-    comparison = compare_episodes(first, second, allow or ())
+    comparison = compare_episodes(first, second, allow or (), success and success.value)
     if dispersion:
         from octo_bench.evaluation.dispersion import with_dispersion
 
@@ -137,6 +167,8 @@ def regress(
     alpha: Alpha = 0.05,
     beta: Beta = 0.05,
     budget: Budget = 200,
+    success: Success = SuccessMeasure.HELD,
+    order_seed: OrderSeed = None,
     write_golden: Annotated[
         bool,
         typer.Option(
@@ -225,10 +257,18 @@ def regress(
         if as_json:
             print(json.dumps(golden_json(check), indent=2))
         raise typer.Exit(0 if check.agrees else UNDECIDED)
-    regression = run_gate(policy, episodes, design, allow=allow or (), workers=workers)
+    regression = run_gate(
+        policy,
+        episodes,
+        design,
+        allow=allow or (),
+        measure=success.value,
+        order_seed=order_seed,
+        workers=workers,
+    )
     if out is not None:
         write_records(regression.records, out, regression.provenance)
-    rows = summarise(regression.records, {})
+    rows = summarise(regression.records, {}, success.value)
     if junit is not None:
         from octo_bench.reports.junit import write_junit
 
@@ -251,6 +291,8 @@ def bisect(
     alpha: Alpha = 0.05,
     beta: Beta = 0.05,
     budget: Budget = 200,
+    success: Success = SuccessMeasure.HELD,
+    order_seed: OrderSeed = None,
     allow: Allow = None,
     workers: Workers = CORES,
     as_json: AsJson = False,
@@ -268,7 +310,15 @@ def bisect(
 
     design = _design(margin, alpha, beta, budget)
     episodes = _episodes(baseline, env, where)
-    found = search(checkpoints, episodes, design, allow=allow or (), workers=workers)
+    found = search(
+        checkpoints,
+        episodes,
+        design,
+        allow=allow or (),
+        measure=success.value,
+        order_seed=order_seed,
+        workers=workers,
+    )
     rows = bisection_rows(found)
     if as_json:
         summary = {"first_worse": found.found, "suspects": list(found.suspects)}
@@ -277,7 +327,7 @@ def bisect(
         print_rows(rows, as_json)
         print(say_bisection(found))
     for probe in found.probes.values():
-        require_few_errors(summarise(probe.records, {}))
+        require_few_errors(summarise(probe.records, {}, success.value))
     raise typer.Exit(_exit_code(found.verdict))
 
 
@@ -331,7 +381,15 @@ def _film(
 def _print_gate(
     regression: Regression, check: GoldenCheck | None, films: Sequence[Path], as_json: bool
 ) -> None:
-    from octo_bench.reports.gate import INTERVALS, flip_lines, gate_json, gate_rows, say_verdict
+    from octo_bench.reports.gate import (
+        INTERVALS,
+        flip_lines,
+        gate_json,
+        gate_rows,
+        say_baseline,
+        say_guarantee,
+        say_verdict,
+    )
 
     if as_json:
         print(json.dumps(gate_json(regression, check, films), indent=2))
@@ -348,6 +406,8 @@ def _print_gate(
     if films:
         print(f"{films[0].parent}: {len(films)} films")
     print(INTERVALS)
+    print(say_baseline(regression))
+    print(say_guarantee(regression))
     print(say_verdict(regression))
 
 

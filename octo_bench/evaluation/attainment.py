@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from tqdm import tqdm
 
 from octo_bench.agents.inference import DEFAULT, Inference
+from octo_bench.evaluation.records import succeeded
 from octo_bench.evaluation.rollouts import require_possible
 from octo_bench.evaluation.shares import Share, forget_agents, roll_shares
 from octo_bench.statistics.intervals import clopper_pearson
@@ -82,8 +83,8 @@ def attain(
 ) -> Attainment:
     """Roll a policy out until it is decided whether it succeeds at least at this rate.
 
-    The test is that of `episodes` episodes: it ends as soon as enough have succeeded, or enough
-    have not, which changes nothing about its outcome.
+    Success counts if it held. The test is that of `episodes` episodes: it ends as soon as enough
+    have succeeded, or enough have not, which changes nothing about its outcome.
 
     Args:
         policy, env_id, study_seed, suite, level, inference, workers, progress: as for `evaluate`.
@@ -115,8 +116,9 @@ def attain(
     ):
         for finished in rolled:
             errors += sum(bool(record.error) for record in finished)
-            successes += sum(record.success_once for record in finished)
-            failures += sum(not (record.success_once or record.error) for record in finished)
+            fine = [succeeded(each, "held") for each in finished if not each.error]
+            successes += sum(fine)
+            failures += len(fine) - sum(fine)
             bar.update(len(finished))
             if successes >= needed or failures + errors > episodes - needed:
                 break

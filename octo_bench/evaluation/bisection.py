@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 from math import ceil, log2
 
 from octo_bench.evaluation.matching import EpisodeSet
+from octo_bench.evaluation.records import Measure
 from octo_bench.evaluation.regression import Regression, regress
 from octo_bench.statistics.sequential import GateDesign, Verdict
 
@@ -64,6 +65,8 @@ def bisect(
     design: GateDesign,
     *,
     allow: Collection[str] = (),
+    measure: Measure = "held",
+    order_seed: int | None = None,
     workers: int = 1,
     progress: bool = True,
 ) -> Bisection:
@@ -76,7 +79,7 @@ def bisect(
         checkpoints: policies in order, the oldest first; at least one.
         baseline: episodes of a policy that is good.
         design: error rates of all probes together, and the episodes of each probe.
-        allow, workers, progress: as for `regress`.
+        allow, measure, order_seed, workers, progress: as for `regress`.
 
     Raises:
         Mismatch, OctoBenchError: as `regress` does.
@@ -93,6 +96,8 @@ def bisect(
             baseline,
             shared,
             allow=allow,
+            measure=measure,
+            order_seed=order_seed,
             workers=workers,
             progress=progress,
         )

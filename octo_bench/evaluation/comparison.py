@@ -12,8 +12,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from octo_bench.definitions import recorded_environment
+from octo_bench.errors import Mismatch
 from octo_bench.evaluation.matching import EpisodeSet, Pair, match
-from octo_bench.evaluation.records import EpisodeRecord
+from octo_bench.evaluation.records import OLD_RECORDS, EpisodeRecord, measure_of, succeeded
+from octo_bench.evaluation.records import Measure as SuccessMeasure
 from octo_bench.evaluation.regression import Place
 from octo_bench.simulation.stages import NO_STAGE
 from octo_bench.statistics.intervals import Interval
@@ -86,6 +88,7 @@ class Comparison:
         only_a, only_b: episodes that the other set does not have.
         errors: pairs with an infrastructure error on either side.
         unchecked: names of the sets that do not record their definitions and versions.
+        success: which success counts.
     """
 
     name_a: str
@@ -98,6 +101,7 @@ class Comparison:
     only_b: int
     errors: int
     unchecked: tuple[str, ...]
+    success: SuccessMeasure = "once"
 
     @property
     def rows(self) -> tuple[PlaceComparison, ...]:
@@ -110,24 +114,35 @@ class Comparison:
         return sum(place.counts.pairs for place in self.places)
 
 
-def compare(a: EpisodeSet, b: EpisodeSet, allow: Collection[str] = ()) -> Comparison:
+def compare(
+    a: EpisodeSet,
+    b: EpisodeSet,
+    allow: Collection[str] = (),
+    success: SuccessMeasure | None = None,
+) -> Comparison:
     """Compare two policies by their episodes.
 
     Args:
         a, b: episodes of one policy each.
-        allow: versions that may differ; see `match`.
+        allow: versions that may differ, and "code"; see `match`.
+        success: which success counts; if not given, "held" where all records have it.
 
     Raises:
-        Mismatch: when they were not measured alike.
+        Mismatch: when they were not measured alike, or do not have the success that is asked for.
     """
+    known = measure_of([*a.records, *b.records])
+    if success == "held" and known == "once":
+        old = next(each for each in (a, b) if measure_of(each.records) == "once")
+        raise Mismatch(f"{old.name} was {OLD_RECORDS}; measure it again, or use --success once")
+    success = known if success is None else success
     matched = match(a, b, allow)
     by_place: dict[Place, list[Pair]] = {}
     for pair in matched.pairs:
         by_place.setdefault(Place.of(pair[0]), []).append(pair)
-    places = [_compare_place(place, pairs) for place, pairs in by_place.items()]
+    places = [_compare_place(place, pairs, success) for place, pairs in by_place.items()]
     rows = list(places)
     if len(places) > 1:
-        rows.append(_tested("all environments", matched.pairs))
+        rows.append(_tested("all environments", matched.pairs, success))
     adjusted = holm([row.p_value for row in rows])
     rows = [replace(row, p_adjusted=p) for row, p in zip(rows, adjusted, strict=True)]
     return Comparison(
@@ -141,6 +156,7 @@ def compare(a: EpisodeSet, b: EpisodeSet, allow: Collection[str] = ()) -> Compar
         only_b=matched.only_second,
         errors=matched.errors,
         unchecked=matched.unchecked,
+        success=success,
     )
 
 
@@ -161,7 +177,9 @@ def outcome(record: EpisodeRecord) -> str:
     if record.error:
         return f"error ({record.error})"
     if record.success_once:
-        return f"success after {record.first_success_step} steps"
+        lost = " and lost it" if record.success_held is False else ""
+        reached = "reached success" if lost else "success"
+        return f"{reached} after {record.first_success_step} steps{lost}"
     fault = f" ({record.policy_fault})" if record.policy_fault else ""
     if record.furthest_stage == NO_STAGE:
         return f"failed before the first stage{fault}"
@@ -186,13 +204,13 @@ def measure(name: str, a: Sequence[float], b: Sequence[float]) -> Measure:
     )
 
 
-def _compare_place(place: Place, pairs: Sequence[Pair]) -> PlaceComparison:
+def _compare_place(place: Place, pairs: Sequence[Pair], success: SuccessMeasure) -> PlaceComparison:
     solved = [pair for pair in pairs if all(record.success_once for record in pair)]
     stages = recorded_environment(place.env_id).task.stages
     return replace(
-        _tested(str(place), pairs),
+        _tested(str(place), pairs, success),
         measures=(
-            _measured("steps to success, where both succeed", solved, _first_success),
+            _measured("steps to the first success, where both have one", solved, _first_success),
             _measured("latency of a query, ms", pairs, lambda r: r.latency_ms_p50),
             _measured("jerk of the commanded translation", pairs, lambda r: r.action_jerk),
         ),
@@ -200,12 +218,14 @@ def _compare_place(place: Place, pairs: Sequence[Pair]) -> PlaceComparison:
             (stage, *(_reaching(stages[number:], records) for records in zip(*pairs, strict=True)))
             for number, stage in enumerate(stages)
         ),
-        flips=tuple((a, b) for a, b in pairs if a.success_once != b.success_once),
+        flips=tuple((a, b) for a, b in pairs if succeeded(a, success) != succeeded(b, success)),
     )
 
 
-def _tested(name: str, pairs: Sequence[Pair]) -> PlaceComparison:
-    counts = count_pairs([a.success_once for a, _ in pairs], [b.success_once for _, b in pairs])
+def _tested(name: str, pairs: Sequence[Pair], success: SuccessMeasure) -> PlaceComparison:
+    counts = count_pairs(
+        [succeeded(a, success) for a, _ in pairs], [succeeded(b, success) for _, b in pairs]
+    )
     p_value = mcnemar_exact(counts)
     return PlaceComparison(name, counts, tango_interval(counts, CONFIDENCE), p_value, p_value)
 

@@ -19,7 +19,7 @@ from octo_bench.evaluation.encoding import write_film
 from octo_bench.evaluation.episodes import roll_out, use_one_thread
 from octo_bench.evaluation.films import FilmedEnvironment
 from octo_bench.evaluation.matching import Pair
-from octo_bench.evaluation.records import EpisodeRecord
+from octo_bench.evaluation.records import EpisodeRecord, measure_of, succeeded
 from octo_bench.evaluation.regression import Place
 from octo_bench.processes.executor import Death
 from octo_bench.processes.jobs import stream
@@ -154,7 +154,14 @@ def _same(again: EpisodeRecord, measured: EpisodeRecord) -> bool:
     """Whether an episode took the recorded course, as far as the records tell."""
     if measured.trajectory_sha256:
         return again.trajectory_sha256 == measured.trajectory_sha256
-    names = ("initial_state_sha256", "success_once", "steps", "furthest_stage", "error")
+    names = (
+        "initial_state_sha256",
+        "success_once",
+        "success_held",
+        "steps",
+        "furthest_stage",
+        "error",
+    )
     return all(getattr(again, name) == getattr(measured, name) for name in names)
 
 
@@ -163,7 +170,11 @@ def _titled(frames: Sequence[np.ndarray], title: str, record: EpisodeRecord) -> 
     band = Image.new("RGB", (frames[0].shape[1], _BAND), "black")
     draw = ImageDraw.Draw(band)
     draw.text((6, 2), f"{title}, episode {record.episode}", fill="white")
-    draw.text((6, 16), outcome(record), fill=_SUCCESS if record.success_once else _FAILURE)
+    draw.text(
+        (6, 16),
+        outcome(record),
+        fill=_SUCCESS if succeeded(record, measure_of([record])) else _FAILURE,
+    )
     return np.stack([np.concatenate([np.asarray(band), frame]) for frame in frames])
 
 

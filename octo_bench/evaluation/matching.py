@@ -15,6 +15,9 @@ from octo_bench.evaluation.records import EpisodeRecord, read_provenance, read_r
 Pair = tuple[EpisodeRecord, EpisodeRecord]
 _Key = tuple[str, str, int, int]
 
+CODE = "code"
+"""What is named to allow other code of octo-bench."""
+_CODE = "the code of octo-bench that can change an episode"
 _SAME_START = ("env_seed", "initial_state_sha256")
 
 
@@ -65,7 +68,7 @@ def match(first: EpisodeSet, second: EpisodeSet, allow: Collection[str] = ()) ->
     Args:
         first, second: what is paired; each holds an episode once.
         allow: versions that may differ, by name, such as "torch": for asking what an upgrade
-            changes. Nothing else may.
+            changes; "code" for the code of octo-bench that can change an episode. Nothing else may.
 
     Raises:
         Mismatch: names the first key that differs, or an episode that a set holds twice.
@@ -73,7 +76,7 @@ def match(first: EpisodeSet, second: EpisodeSet, allow: Collection[str] = ()) ->
     for key, own, other in _differences(first, second, allow):
         raise Mismatch(
             f"{first.name} and {second.name} differ in {key} ({own} and {other}) and cannot be "
-            "compared; measure both in the same way"
+            f"compared; {_fix(key)}"
         )
     of_first, of_second = _by_key(first), _by_key(second)
     common = [key for key in of_first if key in of_second]
@@ -110,6 +113,12 @@ def _differences(
                 yield f"{name} of {own.env_id} episode {own.episode}", *map(_short, values)
 
 
+def _fix(key: str) -> str:
+    if key == _CODE:
+        return f"measure one of them again with this code, or accept it with `--allow {CODE}`"
+    return "measure both in the same way"
+
+
 def _of_provenance(
     first: Provenance, second: Provenance, allow: Collection[str]
 ) -> Iterator[tuple[str, object, object]]:
@@ -120,6 +129,9 @@ def _of_provenance(
         own, other = first.definitions[name], second.definitions[name]
         if own != other:
             yield f"the definition of {name}", _short(own), _short(other)
+    # Files of format 1 do not tell their code.
+    if first.code and second.code and first.code != second.code and CODE not in allow:
+        yield _CODE, _short(first.code), _short(second.code)
     for name in [*first.versions, *(second.versions.keys() - first.versions.keys())]:
         own, other = (each.versions.get(name, "unknown") for each in (first, second))
         if own != other and name not in allow:

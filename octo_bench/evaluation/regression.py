@@ -3,12 +3,15 @@
 It is rolled out on the initial states of the baseline's episodes, and each pair of outcomes goes
 to a sequential test (`statistics.sequential`), which may be evaluated after every pair. In several
 environments the next episodes go to those that are still undecided; "worse" in any of them ends
-it. Episodes count in the order of their numbers, not as they finish: what finishes early is a
-success more often.
+it. Episodes count in an order that is drawn before the first one, not as they finish: what
+finishes early is a success more often. The order is drawn anew for each run, since the error rates
+hold on average over orders and baselines: with one recorded baseline in one fixed order they can
+be higher.
 """
 
 from __future__ import annotations
 
+import secrets
 import time
 from collections import deque
 from collections.abc import Collection, Iterator, Mapping, Sequence
@@ -16,13 +19,14 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import islice, repeat
 
+import numpy as np
 from tqdm import tqdm
 
 from octo_bench.agents.inference import Inference, described
 from octo_bench.errors import Mismatch
 from octo_bench.evaluation.matching import EpisodeSet, Pair, match
 from octo_bench.evaluation.provenance import Provenance, provenance_of
-from octo_bench.evaluation.records import EpisodeRecord
+from octo_bench.evaluation.records import OLD_RECORDS, EpisodeRecord, Measure, succeeded
 from octo_bench.evaluation.rollouts import require_possible
 from octo_bench.evaluation.shares import EPISODES_PER_SHARE, Share, forget_agents, roll_shares
 from octo_bench.simulation import initial_states
@@ -65,12 +69,14 @@ class PlaceVerdict:
         progress: of the sequential test, after `pairs`.
         pairs: the baseline's episode and the new one, in the order in which they were counted.
         errors: new episodes that an infrastructure error broke off; they are in no pair.
+        measure: which success counts.
     """
 
     place: Place
     progress: Progress
     pairs: tuple[Pair, ...]
     errors: int
+    measure: Measure = "held"
 
     @property
     def interval(self) -> Interval:
@@ -80,7 +86,11 @@ class PlaceVerdict:
     @property
     def flips(self) -> tuple[Pair, ...]:
         """The pairs of which one succeeded and the other did not."""
-        return tuple((old, new) for old, new in self.pairs if old.success_once != new.success_once)
+        return tuple(
+            (old, new)
+            for old, new in self.pairs
+            if succeeded(old, self.measure) != succeeded(new, self.measure)
+        )
 
     @property
     def same_courses(self) -> int:
@@ -104,6 +114,10 @@ class Regression:
         provenance: what they depend on.
         unchecked: whether the baseline does not tell its definitions and versions.
         seconds: it took.
+        measure: which success counts.
+        order_seed: of the order in which the pairs count.
+        baseline_episodes: how many the baseline has.
+        fingerprints: of the baseline and of the new policy; "" where the records do not tell.
     """
 
     policy: str
@@ -116,6 +130,10 @@ class Regression:
     provenance: Provenance
     unchecked: bool
     seconds: float
+    measure: Measure
+    order_seed: int
+    baseline_episodes: int
+    fingerprints: tuple[str, str]
 
     @property
     def verdict(self) -> Verdict:
@@ -148,6 +166,8 @@ def regress(
     *,
     inference: Inference | None = None,
     allow: Collection[str] = (),
+    measure: Measure = "held",
+    order_seed: int | None = None,
     workers: int = 1,
     progress: bool = True,
 ) -> Regression:
@@ -159,7 +179,9 @@ def regress(
         design: margin and error rates for all environments together, and how many episodes may
             be rolled out in all.
         inference: the inference options; the baseline's if not given.
-        allow: versions that may differ from the baseline's; see `match`.
+        allow: versions that may differ from the baseline's, and "code"; see `match`.
+        measure: which success counts.
+        order_seed: of the order in which the pairs count; drawn anew if not given.
         workers: processes. The verdict does not depend on them in one environment; in several,
             which one gets the next episodes depends on which one answered first.
         progress: show a progress bar.
@@ -169,11 +191,17 @@ def regress(
         OctoBenchError: when the policy or an environment is not available.
     """
     start = time.monotonic()
+    _require_one_policy(baseline)
+    if measure == "held" and any(record.success_held is None for record in baseline.records):
+        raise Mismatch(
+            f"{baseline.name} was {OLD_RECORDS}; measure it again, or use --success once"
+        )
+    order_seed = secrets.randbits(32) if order_seed is None else order_seed
     seed = study_seed_of(baseline)
     here = provenance_of(baseline.records, seed)
     agreed = match(baseline, EpisodeSet("this installation", baseline.records, here), allow)
     inference = inference_of(baseline) if inference is None else inference
-    trials = _trials(agreed.pairs, design)
+    trials = _trials(agreed.pairs, design, measure, order_seed)
     forget_agents()
     for place in trials:
         require_possible(
@@ -208,14 +236,30 @@ def regress(
         design=design,
         inference=inference,
         places=tuple(
-            PlaceVerdict(place, trial.progress, tuple(trial.pairs), trial.errors)
+            PlaceVerdict(place, trial.progress, tuple(trial.pairs), trial.errors, measure)
             for place, trial in trials.items()
         ),
         records=tuple(records),
         provenance=here,
         unchecked=bool(agreed.unchecked),
         seconds=time.monotonic() - start,
+        measure=measure,
+        order_seed=order_seed,
+        baseline_episodes=len(baseline.records),
+        fingerprints=(
+            baseline.records[0].policy_fingerprint,
+            records[0].policy_fingerprint if records else "",
+        ),
     )
+
+
+def _require_one_policy(baseline: EpisodeSet) -> None:
+    found = sorted({record.policy_fingerprint for record in baseline.records})
+    if len(found) > 1:
+        raise Mismatch(
+            f"{baseline.name} has episodes of {len(found)} policies (fingerprints "
+            f"{', '.join(each[:12] or 'unknown' for each in found)}); choose those of one"
+        )
 
 
 def study_seed_of(episodes: EpisodeSet) -> int:
@@ -253,8 +297,11 @@ class _Trial:
         expected: the baseline's episodes by number, in the order in which they count.
     """
 
-    def __init__(self, expected: Mapping[int, EpisodeRecord], design: GateDesign) -> None:
+    def __init__(
+        self, expected: Mapping[int, EpisodeRecord], design: GateDesign, measure: Measure
+    ) -> None:
         self.expected = expected
+        self.measure = measure
         self.progress = begin(replace(design, budget=min(design.budget, len(expected))))
         self.pairs: list[Pair] = []
         self.errors = 0
@@ -276,20 +323,28 @@ class _Trial:
                 return
             for pair in self._heard.pop(self._not_counted.popleft()):
                 self.pairs.append(pair)
-                baseline, new = pair
-                self.progress = self.progress.after(baseline.success_once, new.success_once)
+                old, new = (succeeded(record, self.measure) for record in pair)
+                self.progress = self.progress.after(old, new)
 
 
-def _trials(pairs: Sequence[Pair], design: GateDesign) -> dict[Place, _Trial]:
-    """A trial for each environment that the baseline was measured in."""
+def _trials(
+    pairs: Sequence[Pair], design: GateDesign, measure: Measure, order_seed: int
+) -> dict[Place, _Trial]:
+    """A trial for each environment that the baseline was measured in, its episodes shuffled.
+
+    Episodes of the same number come in the same order in every environment.
+    """
     if not pairs:
         raise Mismatch("all episodes of the baseline ended in an error; measure it again")
     expected: dict[Place, dict[int, EpisodeRecord]] = {}
-    for record, _ in sorted(pairs, key=lambda pair: pair[0].episode):
+    numbers = sorted({record.episode for record, _ in pairs})
+    shuffled = np.random.default_rng(order_seed).permutation(numbers).tolist()
+    rank = {number: position for position, number in enumerate(shuffled)}
+    for record, _ in sorted(pairs, key=lambda pair: rank[pair[0].episode]):
         expected.setdefault(Place.of(record), {})[record.episode] = record
     order = dict.fromkeys(Place.of(record) for record, _ in pairs)
     shared = design.shared_by(len(expected))
-    return {place: _Trial(expected[place], shared) for place in order}
+    return {place: _Trial(expected[place], shared, measure) for place in order}
 
 
 def _deal(trials: Mapping[Place, _Trial], share: Share, budget: int) -> Iterator[Share]:

@@ -8,7 +8,9 @@ from typing import Any
 
 from octo_bench.evaluation.bisection import Bisection
 from octo_bench.evaluation.comparison import Comparison, Measure, PlaceComparison, outcome
+from octo_bench.evaluation.records import EpisodeRecord
 from octo_bench.reports.wording import (
+    SUCCESS,
     counted,
     percent,
     points,
@@ -42,7 +44,7 @@ def text(comparison: Comparison) -> str:
         lines += ["", *_table(_funnel_rows(place))]
         lines += ["", _heading(place.flips)]
         lines += [f"- episode {a.episode}: A {outcome(a)}; B {outcome(b)}" for a, b in place.flips]
-    return "\n".join([*lines, "", _EXPLANATION]) + "\n"
+    return "\n".join([*lines, "", SUCCESS[comparison.success], "", _EXPLANATION]) + "\n"
 
 
 def as_json(comparison: Comparison) -> dict[str, Any]:
@@ -50,6 +52,7 @@ def as_json(comparison: Comparison) -> dict[str, Any]:
     return {
         "a": {"records": comparison.name_a, "policy": comparison.policy_a},
         "b": {"records": comparison.name_b, "policy": comparison.policy_b},
+        "success": comparison.success,
         "pairs": comparison.pairs,
         "only_a": comparison.only_a,
         "only_b": comparison.only_b,
@@ -82,15 +85,15 @@ def bisection_rows(bisection: Bisection) -> list[dict[str, object]]:
     rows = []
     for position, checkpoint in enumerate(bisection.checkpoints):
         probe = bisection.probes.get(position)
-        flips = [] if probe is None else probe.flips
+        places = () if probe is None else probe.places
         rows.append(
             {
                 "checkpoint": checkpoint,
                 "verdict": "not probed" if probe is None else str(probe.verdict),
                 "probe": "" if probe is None else order.index(position) + 1,
                 "pairs": 0 if probe is None else probe.pairs,
-                "lost": sum(old.success_once for old, _ in flips),
-                "won": sum(new.success_once for _, new in flips),
+                "lost": sum(each.progress.counts.only_a for each in places),
+                "won": sum(each.progress.counts.only_b for each in places),
                 "seconds": 0.0 if probe is None else round(probe.seconds, 1),
             }
         )
@@ -213,11 +216,19 @@ def _place_json(place: PlaceComparison) -> dict[str, Any]:
         "flips": [
             {
                 "episode": a.episode,
-                "a": {"success": a.success_once, "furthest_stage": a.furthest_stage},
-                "b": {"success": b.success_once, "furthest_stage": b.furthest_stage},
+                "a": _episode_json(a),
+                "b": _episode_json(b),
             }
             for a, b in place.flips
         ],
+    }
+
+
+def _episode_json(record: EpisodeRecord) -> dict[str, Any]:
+    return {
+        "success_once": record.success_once,
+        "success_held": record.success_held,
+        "furthest_stage": record.furthest_stage,
     }
 
 

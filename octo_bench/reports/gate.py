@@ -62,6 +62,28 @@ def _fix(regression: Regression) -> str:
     return "more baseline episodes, a larger --budget or a larger --margin may decide"
 
 
+def say_baseline(regression: Regression) -> str:
+    """Whose baseline it is, and whether the new policy is another one."""
+    old, new = (each[:12] or "unknown" for each in regression.fingerprints)
+    same = regression.fingerprints[0] == regression.fingerprints[1] != ""
+    return (
+        f"Baseline: {regression.baseline_policy} (fingerprint {old}), "
+        f"{counted(regression.baseline_episodes, 'episode')} of {regression.baseline}. "
+        f"New: {regression.policy} (fingerprint {new}{', the same' if same else ''}). "
+        f"Success counts if it {'held' if regression.measure == 'held' else 'was reached once'}."
+    )
+
+
+def say_guarantee(regression: Regression) -> str:
+    """What the error rates average over, and how to repeat the run."""
+    return (
+        f"The error rates ({100 * regression.design.alpha:g} % and "
+        f"{100 * regression.design.beta:g} %) are averages over baselines and over the order of "
+        "pairs; with one kept baseline, false alarms can be more frequent. This run's order was "
+        f"drawn with seed {regression.order_seed}: --order-seed {regression.order_seed} repeats it."
+    )
+
+
 INTERVALS = (
     "The intervals hold for all differences at once, whenever the test stops. The "
     "verdict, which is about no loss and the margin alone, can come before they show it."
@@ -105,6 +127,12 @@ def gate_json(
         "verdict": str(regression.verdict),
         "policy": regression.policy,
         "baseline": regression.baseline,
+        "baseline_policy": regression.baseline_policy,
+        "baseline_fingerprint": regression.fingerprints[0],
+        "fingerprint": regression.fingerprints[1],
+        "baseline_episodes": regression.baseline_episodes,
+        "success": regression.measure,
+        "order_seed": regression.order_seed,
         "margin": design.margin,
         "alpha": design.alpha,
         "beta": design.beta,
@@ -167,7 +195,8 @@ def _place_json(verdict: PlaceVerdict) -> dict[str, Any]:
 
 def _episode_json(record: EpisodeRecord) -> dict[str, Any]:
     return {
-        "success": record.success_once,
+        "success_once": record.success_once,
+        "success_held": record.success_held,
         "steps": record.steps,
         "furthest_stage": record.furthest_stage,
     }
