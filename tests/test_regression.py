@@ -19,7 +19,7 @@ from octo_bench.evaluation.records import EpisodeRecord
 from octo_bench.evaluation.regression import Regression, pairs_if_same, regress
 from octo_bench.evaluation.selection import choose, merge
 from octo_bench.reports.comparison import say_bisection
-from octo_bench.reports.gate import gate_json, say_verdict
+from octo_bench.reports.gate import gate_json, say_baseline, say_guarantee, say_verdict
 from octo_bench.reports.junit import write_junit
 from octo_bench.statistics.sequential import GateDesign, Verdict, begin, follow
 
@@ -31,10 +31,19 @@ Outcome = Callable[[EpisodeRecord], EpisodeRecord]
 def gate(monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[Regression, list]]:
     """Runs the gate on made-up rollouts; also gives what was rolled out."""
 
-    def run(baseline: EpisodeSet, outcome: Outcome, design: GateDesign = DESIGN):
+    def run(
+        baseline: EpisodeSet,
+        outcome: Outcome,
+        design: GateDesign = DESIGN,
+        order_seed: int | None = 0,
+        **options: object,
+    ):
         asked: list[tuple[str, int]] = []
         monkeypatch.setattr(regression, "roll_shares", table_of(outcome, asked))
-        return regress("random", baseline, design, progress=False), asked
+        found = regress(
+            "random", baseline, design, progress=False, order_seed=order_seed, **options
+        )
+        return found, asked
 
     return run
 
@@ -58,19 +67,78 @@ def test_a_policy_that_fails_is_worse_soon(gate) -> None:
     assert len(found.flips) == found.pairs
 
 
-def test_episodes_count_in_the_order_of_their_numbers(gate) -> None:
+def test_episodes_count_in_an_order_drawn_before_they_are_rolled_out(gate) -> None:
     """The rollouts give successes first, which would look like no loss at first."""
 
     def every_third_fails(record: EpisodeRecord) -> EpisodeRecord:
         return failing(record) if record.episode % 3 == 0 else record
 
-    found, _ = gate(episodes_of([True] * 60), every_third_fails, GateDesign(alpha=1e-6, beta=1e-6))
+    strict = GateDesign(alpha=1e-6, beta=1e-6)
+    found, _ = gate(episodes_of([True] * 60), every_third_fails, strict)
     (place,) = found.places
-    assert [new.episode for _, new in place.pairs] == list(range(60))
+    order = [new.episode for _, new in place.pairs]
+    assert sorted(order) == list(range(60)) and order != list(range(60))
     expected = follow(
-        replace(DESIGN, alpha=1e-6, beta=1e-6, budget=60), ((True, k % 3 > 0) for k in range(60))
+        replace(DESIGN, alpha=1e-6, beta=1e-6, budget=60), ((True, k % 3 > 0) for k in order)
     )
     assert place.progress == expected
+
+
+def test_the_order_is_drawn_anew_and_its_seed_repeats_it(gate) -> None:
+    def order(seed: int | None) -> tuple[int, list[int]]:
+        found, _ = gate(episodes_of([True] * 60), lambda record: record, order_seed=seed)
+        (place,) = found.places
+        return found.order_seed, [new.episode for _, new in place.pairs]
+
+    (first, one), (second, other) = order(None), order(None)
+    assert first != second and one != other
+    assert order(first) == (first, one)
+    found, _ = gate(episodes_of([True] * 60), lambda record: record, order_seed=7)
+    assert "--order-seed 7" in say_guarantee(found)
+    assert "averages over baselines" in say_guarantee(found)
+
+
+def lost(record: EpisodeRecord) -> EpisodeRecord:
+    """It succeeded, but the success did not hold."""
+    return replace(record, success_held=False)
+
+
+def test_success_counts_where_it_held_unless_told(gate) -> None:
+    baseline = episodes_of([True] * 100)
+    assert gate(baseline, lost)[0].verdict is Verdict.WORSE
+    assert gate(baseline, lost, measure="once")[0].verdict is Verdict.NO_WORSE
+
+
+def test_a_baseline_of_before_success_had_to_hold_is_told_so(gate) -> None:
+    old = episodes_of([True] * 100, success_held=None)
+    with pytest.raises(Mismatch, match=r"success_held is unknown; .* --success once"):
+        gate(old, lambda record: record)
+    found, _ = gate(old, lambda record: record, measure="once")
+    assert found.verdict is Verdict.NO_WORSE
+
+
+def test_it_says_whose_baseline_it_is(gate) -> None:
+    found, _ = gate(
+        episodes_of([True] * 100, policy_fingerprint="a" * 64),
+        lambda record: replace(record, policy_fingerprint="b" * 64),
+    )
+    said = say_baseline(found)
+    assert said.startswith("Baseline: octo-tiny (fingerprint aaaaaaaaaaaa), 100 episodes of")
+    assert "New: random (fingerprint bbbbbbbbbbbb)" in said
+    assert gate_json(found, None)["baseline_fingerprint"] == "a" * 64
+    two = [made_up(k, True, policy_fingerprint="ab"[k % 2] * 64) for k in range(20)]
+    with pytest.raises(Mismatch, match="episodes of 2 policies"):
+        gate(EpisodeSet("baseline", two, None), lambda record: record)
+
+
+def test_a_baseline_of_other_code_is_refused_unless_told(gate) -> None:
+    records = episodes_of([True] * 100).records
+    other = replace(provenance_of(records, 0), code="0" * 64)
+    baseline = EpisodeSet("baseline", records, other)
+    with pytest.raises(Mismatch, match=r"code of octo-bench .* `--allow code`"):
+        gate(baseline, lambda record: record)
+    found, _ = gate(baseline, lambda record: record, allow=("code",))
+    assert found.verdict is Verdict.NO_WORSE
 
 
 def test_the_budget_is_of_all_environments_together(gate) -> None:
