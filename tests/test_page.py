@@ -5,12 +5,14 @@ from __future__ import annotations
 import html
 import json
 import re
+import shutil
 from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
+from octo_bench.reports.file_names import plain
 from synthetic_study import (
     LIFT_IIWA,
     STACK,
@@ -30,7 +32,9 @@ from octo_bench.reports.page import write_page
 from octo_bench.reports.page_data import Section, headline, sections_of
 from octo_bench.reports.page_films import FOLDER, MOST, choose_films
 from octo_bench.reports.references import ReferencePoint
+from octo_bench.reports.study_report import write_reports
 from octo_bench.reports.table import Table, summarise
+from octo_bench.reports.table_csv import read_rows
 from octo_bench.studies.study import read_study
 
 ONE_TRAINING = [(0, 0)]
@@ -270,7 +274,7 @@ def test_the_page_says_all_it_is_to_say(page: Path) -> None:
         "1 infrastructure error: ",
         "Action heads compared",
         "By task and arm",
-        "How far they got",
+        "Stages reached",
         "octo-bench reproduce ",
         "octo-bench replay ",
         "6" * 64,
@@ -285,12 +289,87 @@ def test_figures_are_svg_files_and_always_the_same(page: Path, tmp_path: Path) -
         root = ElementTree.parse(page.parent / name).getroot()
         assert root.tag == "{http://www.w3.org/2000/svg}svg"
         assert float(root.get("width", "0")) > 100
-    folder = page.parent
-    write_page(read_study(folder / "study.toml"), folder, tmp_path / "again.html", films=False)
-    assert sorted(file.name for file in tmp_path.iterdir()) == sorted(["again.html", *names])
-    assert (tmp_path / "again.html").read_text() == page.read_text()
+    again = tmp_path / page.parent.name
+    shutil.copytree(page.parent, again)
     for name in names:
-        assert (tmp_path / name).read_bytes() == (folder / name).read_bytes()
+        (again / name).unlink()
+    write_page(read_study(again / "study.toml"), again, again / "report.html", films=False)
+    for name in names:
+        assert (again / name).read_bytes() == (page.parent / name).read_bytes()
+
+
+def test_a_page_elsewhere_is_the_only_file_that_is_written(page: Path, tmp_path: Path) -> None:
+    study, elsewhere = tmp_path / page.parent.name, tmp_path / "elsewhere"
+    shutil.copytree(page.parent, study)
+    elsewhere.mkdir()
+
+    def contents(folder: Path) -> dict[Path, tuple[bytes, int]]:
+        files = (each for each in folder.rglob("*") if each.is_file())
+        return {each: (each.read_bytes(), each.stat().st_mtime_ns) for each in files}
+
+    before = contents(study)
+    assert run(["report", str(study), "--out", str(elsewhere / "page.html")]) == 0
+    assert contents(study) == before
+    assert [each.name for each in elsewhere.iterdir()] == ["page.html"]
+
+
+def test_what_records_say_leads_out_of_no_folder(tmp_path: Path) -> None:
+    odd = {"suite": "../../outside", "level": 1, "inference": "/../x=1"}
+    records = cell([True, False]) + cell([True, False], **odd)
+    records += cell([True, False], suite="a/b", level=1) + cell([True], suite="a:b", level=1)
+    folder = write_study(tmp_path / "deep" / "er" / "study", records)
+    write_page(read_study(folder / "study.toml"), folder, folder / "report.html", films=False)
+    (folder / "films").mkdir()
+    files = [each for each in tmp_path.rglob("*") if each.is_file()]
+    assert all(each.parent == folder for each in files)
+    for film in choose_films(records, folder):
+        assert film.file.resolve().parent == (folder / "films").resolve()
+    assert len({each.name for each in files if each.name.startswith("curve")}) == 4
+    assert plain("camera-2") == "camera-2" and plain("execute=2") == "execute-2"
+    assert plain("..") and "/" not in plain("a/b") and plain("a/b") != plain("a:b")
+
+
+def test_the_command_writes_the_tables_and_figures_again(page: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "study"
+    shutil.copytree(page.parent, folder)
+    assert run(["report", str(folder), "--no-films"]) == 0
+    for name in ("table.md", "table.csv", "figure.svg", "figure.png", "curve.svg"):
+        assert (folder / name).is_file()
+
+
+def test_the_page_begins_with_one_table_and_one_curve(page: Path) -> None:
+    text = page.read_text()
+    first = text[text.index('<div class="first">') : text.index("<nav")]
+    assert first.count("<table") == 1 and first.count("<svg") == 1
+    for gone in ("Do it again", "cannot be told yet", "came to no stage", "rained anew"):
+        assert gone not in text
+    assert "If retrained" in text
+
+
+def test_a_study_with_one_head_has_no_part_on_heads(tmp_path: Path) -> None:
+    folder = write_study(tmp_path, cell([True, False] * 5))
+    write_page(read_study(folder / "study.toml"), folder, folder / "report.html", films=False)
+    text = (folder / "report.html").read_text()
+    for part in ("heads", "curve", "heat-map"):  # nothing to compare, one curve, one place
+        assert f'href="#{part}"' not in text and f'id="{part}"' not in text
+
+
+def test_success_that_held_is_counted_and_old_records_are_said_to_be_old(tmp_path: Path) -> None:
+    lost = [replace(each, success_held=False) for each in cell([True] * 10)]
+    new = write_study(tmp_path / "new", lost)
+    old = write_study(tmp_path / "old", [replace(each, success_held=None) for each in lost])
+    texts = []
+    for folder in (new, old):
+        write_page(read_study(folder / "study.toml"), folder, folder / "report.html", films=False)
+        write_reports(read_study(folder / "study.toml"), folder)
+        texts.append((folder / "report.html").read_text() + (folder / "table.md").read_text())
+    assert "octo-tiny succeeds at Stack on Panda in 0 % of the episodes" in texts[0]
+    assert "reached success and lost it" in texts[0] and "Reached once" in texts[0]
+    assert "octo-tiny succeeds at Stack on Panda in 100 % of the episodes" in texts[1]
+    assert texts[1].count("recorded before success had to hold: success_held is unknown") >= 2
+    assert "recorded before" not in texts[0]
+    (row,) = read_rows(new / "table.csv")
+    assert (row.measure, row.successes, row.once) == ("held", 0, 10)
 
 
 def test_every_figure_says_what_is_to_be_seen(page: Path) -> None:

@@ -219,7 +219,10 @@ def report(
     ],
     out: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="HTML file to write; figures are written beside it."),
+        typer.Option(
+            metavar="FILE",
+            help="HTML file to write, and nothing else; the study's report.html if not given.",
+        ),
     ] = None,
     source: Annotated[
         Path | None,
@@ -232,8 +235,9 @@ def report(
     """Write a study's report: one HTML file with the table, the figures, films and all episodes.
 
     A study that is unfinished or still running is reported as far as it is. The page is
-    self-contained. The figures are also written as SVG files, and the films are kept under films/
-    for the next report.
+    self-contained. Without --out, everything in the study's folder that shows its records is
+    written again: tables, figures, report.html, and missing films under films/. With --out,
+    nothing but that file is written.
     """
     from octo_bench.errors import BadFile
     from octo_bench.files import require_writable
@@ -247,19 +251,24 @@ def report(
     home = output_folder(path.parent)
     ran = (home / "cells").is_dir() or (home / RECORDS).is_file()
     folder = source or (home if ran else path.parent)
+    everything = out is None and output_folder(folder) == folder
     out = output_folder(folder) / "report.html" if out is None else out
     if out.suffix != ".html":
         raise BadFile(out, "is not an HTML file", "name it .html")
     require_writable(out)
-    if (folder / "cells").is_dir() and not declared.is_outdated:
-        _write(declared, declared_cells(declared), folder, None)
+    gathered = None
+    if everything and (folder / "cells").is_dir() and not declared.is_outdated:
+        gathered = _write(declared, declared_cells(declared), folder, None)
     if not (folder / RECORDS).is_file():
         problem = "the study has no records yet"
         raise BadFile(folder, problem, f"make them with `octo-bench reproduce {study}`")
 
     from octo_bench.reports.page import write_page
+    from octo_bench.reports.study_report import write_reports
 
-    for problem in write_page(declared, folder, out, films=films):
+    if everything and gathered is None:
+        write_reports(declared, folder)
+    for problem in write_page(declared, folder, out, films=films and everything):
         print(problem, file=sys.stderr)
     print(f"Written to {out}.")
 
@@ -324,8 +333,8 @@ def replay(
         print(f"{what}: {replaying.SAID[same]}")
     if not done.matches:
         print(f"recorded: {replaying.outcome(record)}", file=sys.stderr)
-        for difference in replaying.other_versions(path):
-            print(f"measured with {difference}", file=sys.stderr)
+        for reason in replaying.reasons_to_differ(path):
+            print(reason, file=sys.stderr)
         raise typer.Exit(FAILED)
 
 

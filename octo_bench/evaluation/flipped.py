@@ -21,6 +21,7 @@ from octo_bench.evaluation.films import FilmedEnvironment
 from octo_bench.evaluation.matching import Pair
 from octo_bench.evaluation.records import EpisodeRecord, measure_of, succeeded
 from octo_bench.evaluation.regression import Place
+from octo_bench.file_names import plain
 from octo_bench.processes.executor import Death
 from octo_bench.processes.jobs import stream
 from octo_bench.simulation.world import CONTROL_FREQUENCY
@@ -187,5 +188,5 @@ def _write(sides: Sequence[np.ndarray], out: Path) -> None:
 
 def _file_name(place: Place, episode: int) -> str:
     """ "Lift-Panda-v1_012.mp4", "Lift-Panda-v1_lighting_2_012.mp4"."""
-    suite = f"_{place.suite}_{place.level}" if place.suite else ""
-    return f"{place.env_id.rpartition('/')[2]}{suite}_{episode:03d}.mp4"
+    suite = f"_{plain(place.suite)}_{place.level}" if place.suite else ""
+    return f"{plain(place.env_id.rpartition('/')[2])}{suite}_{episode:03d}.mp4"

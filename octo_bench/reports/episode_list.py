@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from octo_bench.evaluation.conditions import condition_of
-from octo_bench.evaluation.records import EpisodeRecord
+from octo_bench.evaluation.records import EpisodeRecord, measure_of, succeeded
 from octo_bench.reports.wording import environment_name
 
 Value = str | int | float
@@ -99,4 +99,4 @@ def outcome_of(record: EpisodeRecord) -> str:
     """ "success", "failure", or "error" for what counts as neither."""
     if record.error:
         return "error"
-    return "success" if record.success_once else "failure"
+    return "success" if succeeded(record, measure_of([record])) else "failure"

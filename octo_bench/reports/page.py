@@ -13,6 +13,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from octo_bench import __version__
 from octo_bench.evaluation.conditions import condition_of
 from octo_bench.evaluation.records import EpisodeRecord, measure_of, read_records
+from octo_bench.file_names import plain
 from octo_bench.files import write_text
 from octo_bench.reports import wording
 from octo_bench.reports.curve_chart import curves, strip
@@ -25,6 +26,7 @@ from octo_bench.reports.page_films import MOST, RULE, Film, choose_films, make_f
 from octo_bench.reports.study_report import study_table
 from octo_bench.reports.svg import Chart, write_charts
 from octo_bench.reports.uncertainty import FEWEST_DRAWS
+from octo_bench.simulation.stages import NO_STAGE
 from octo_bench.simulation.world import CONTROL_FREQUENCY
 from octo_bench.statistics.hierarchical import AS_TRAINED, TRAINED_ANEW
 from octo_bench.statistics.standing import MARGIN
@@ -76,7 +78,10 @@ class Figures:
 
 
 def write_page(study: Study, folder: Path, out: Path, *, films: bool = True) -> list[str]:
-    """Write the page of a study that has run in `folder`, and its figures beside the page.
+    """Write the page of a study that has run in `folder`.
+
+    A page in that folder gets its figures beside it, and films that are missing are made. A page
+    elsewhere is the only file that is written.
 
     Args:
         study: the declaration.
@@ -96,15 +101,17 @@ def write_page(study: Study, folder: Path, out: Path, *, films: bool = True) -> 
     recipes = {entry.name: recipe_of(study, entry) for entry in study.policies}
     sections = sections_of(records, table, recipes)
     chosen = choose_films(records, folder)
-    problems = make_films(chosen[:MOST], folder) if films else []
+    at_home = out.resolve().parent == folder.resolve()
+    problems = make_films(chosen[:MOST], folder) if films and at_home else []
     shown = {
         film.record: _shown(film, place, film.is_there and place < MOST)
         for place, film in enumerate(chosen)
     }
     places = {record: film.anchor for record, film in shown.items() if film.data}
     figures = [_figures(section) for section in sections]
-    for section, drawn in zip(sections, figures, strict=True):
-        _write_figures(section, drawn, out.parent)
+    if at_home:
+        for section, drawn in zip(sections, figures, strict=True):
+            _write_figures(section, drawn, folder)
     script = _template_file("page.js")
     text = (
         _templates()
@@ -182,7 +189,7 @@ def _write_figures(section: Section, figures: Figures, folder: Path) -> None:
     condition = section.condition
     parts = [f"{condition.suite}-{condition.level}"] if condition.suite else []
     parts += [condition.inference] if condition.inference else []
-    ending = "".join(f"-{part.replace(',', '-').replace('=', '-')}" for part in parts)
+    ending = "".join(f"-{plain(part)}" for part in parts)
     for name, columns in (("curve", 2), ("heat_map", 4), ("funnel", 2), ("heads", 1)):
         if drawn := getattr(figures, name):
             write_charts(drawn, columns, folder / f"{name}{ending}.svg")
@@ -207,7 +214,7 @@ def _shown(film: Film, place: int, with_data: bool) -> ShownFilm:
     record = film.record
     outcome = outcome_of(record)
     seconds = record.steps / CONTROL_FREQUENCY
-    ended = "" if record.success_once else f", came to {_stage(record)}"
+    ended = "" if outcome == "success" else f", {_furthest(record)}"
     return ShownFilm(
         anchor=f"film-{place}",
         outcome=outcome,
@@ -217,6 +224,9 @@ def _shown(film: Film, place: int, with_data: bool) -> ShownFilm:
     )
 
 
-def _stage(record: EpisodeRecord) -> str:
+def _furthest(record: EpisodeRecord) -> str:
+    """How far a failure got."""
+    if record.success_once:
+        return "reached success and lost it"
     stage = record.furthest_stage
-    return "no stage" if stage == "none" else f"“{stage.replace('_', ' ')}”"
+    return "no stage reached" if stage == NO_STAGE else f"got as far as “{stage.replace('_', ' ')}”"

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +9,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from octo_bench.errors import OctoBenchError
-from octo_bench.evaluation.records import EpisodeRecord
+from octo_bench.evaluation.records import EpisodeRecord, measure_of, succeeded
+from octo_bench.file_names import plain
 from octo_bench.files import atomic_path
 from octo_bench.studies.artifacts import RECORDS, read_result
 from octo_bench.studies.cells import place_of
@@ -55,7 +55,7 @@ def choose_films(records: Sequence[EpisodeRecord], folder: Path) -> tuple[Film, 
     first: dict[tuple, EpisodeRecord] = {}
     for record in sorted(records, key=lambda r: (r.draw, r.train_seed, r.episode)):
         if not record.error:
-            first.setdefault((_row(record), record.success_once), record)
+            first.setdefault((_row(record), _success(record)), record)
     films = []
     for row in dict.fromkeys(_row(record) for record in records):
         for success in (True, False):
@@ -108,6 +108,10 @@ def _film(policy: str, films: dict[EpisodeRecord, Film]) -> Iterator[str]:
             )
 
 
+def _success(record: EpisodeRecord) -> bool:
+    return succeeded(record, measure_of([record]))
+
+
 def _row(record: EpisodeRecord) -> tuple:
     return tuple(getattr(record, name) for name in _ROW)
 
@@ -119,10 +123,5 @@ def _name(record: EpisodeRecord, key: str) -> str:
     parts += [f"{record.suite}-{record.level}"] if record.suite else []
     parts += [record.inference] if record.inference else []
     parts += [key[:8]] if key else []
-    parts += [f"{record.episode:04d}", "success" if record.success_once else "failure"]
-    return "-".join(_plain(part) for part in parts) + ".mp4"
-
-
-def _plain(name: str) -> str:
-    """What any file system takes."""
-    return re.sub(r"[^A-Za-z0-9.]+", "-", name).strip("-.")
+    parts += [f"{record.episode:04d}", "success" if _success(record) else "failure"]
+    return "-".join(plain(part) for part in parts) + ".mp4"

@@ -9,8 +9,10 @@ from typing import Any
 
 from octo_bench.agents.inference import described
 from octo_bench.errors import BadFile, BadRecords, OctoBenchError, UnknownName
+from octo_bench.evaluation.code import code_sha256
 from octo_bench.evaluation.provenance import versions
 from octo_bench.evaluation.records import EpisodeRecord, read_provenance
+from octo_bench.machine import processor
 from octo_bench.paths import study_roots
 from octo_bench.studies.artifacts import RECORDS, RESULT, read_result
 from octo_bench.studies.cells import TRAINED
@@ -33,7 +35,7 @@ CHOICES = (
 _START = "initial_state_sha256"
 _TRAJECTORY = "trajectory_sha256"
 SAID = {True: "the same", False: "DIFFERS", None: "not recorded"}
-_OUTCOME = ("success_once", "steps", "furthest_stage", "policy_fault", "error")
+_OUTCOME = ("success_once", "success_held", "steps", "furthest_stage", "policy_fault", "error")
 
 
 @dataclass(frozen=True)
@@ -207,16 +209,42 @@ def outcome(record: EpisodeRecord) -> str:
     return f"failure after {record.steps} steps, furthest stage '{record.furthest_stage}'{fault}"
 
 
-def other_versions(path: Path) -> list[str]:
-    """Versions with which the records of `path` were measured and that differ here, for people."""
+def reasons_to_differ(path: Path) -> list[str]:
+    """Why an episode of the records of `path` may take another course here, for people.
+
+    Versions, code and processor, as far as the records and the study's result tell them.
+    """
     provenance = read_provenance(path)
     measured = provenance.versions if provenance else {}
     here = versions()
-    return [
-        f"{name} {version}, here {here.get(name, 'none')}"
+    reasons = [
+        f"measured with {name} {version}, here {here.get(name, 'none')}"
         for name, version in measured.items()
         if version != here.get(name)
     ]
+    if provenance is not None and provenance.code and provenance.code != code_sha256():
+        reasons.append("measured with other code of octo-bench than here")
+    there = _processor_of(path)
+    if there is not None and there != processor():
+        reasons.append(
+            f"measured on {there}, here {processor()}: the last bits of the simulation depend on "
+            "the processor, so trajectories can differ; success rates agree within their intervals"
+        )
+    if reasons:
+        return reasons
+    known = "versions and processor name agree" if there else "the records do not name a processor"
+    return [
+        f"{known}; processors with other instruction sets give other last bits, so trajectories "
+        "can differ between machines; success rates agree within their intervals"
+    ]
+
+
+def _processor_of(path: Path) -> str | None:
+    """The processor that a study's records were gathered on; None where nothing tells it."""
+    if path.name != RECORDS or not (path.parent / RESULT).is_file():
+        return None
+    machine = read_result(path.parent).get("machine", {})
+    return machine.get("processor")
 
 
 def _trained(record: EpisodeRecord) -> str:
