@@ -77,10 +77,13 @@ def evaluate(
     if resumed.found:
         print(f"{out}: {resumed.found} of {episodes} episodes were there", file=sys.stderr)
     (row,) = summarise(resumed.records, {})
+    held = " and held it" if row.measure == "held" else ""
     print(
-        f"{row.successes} of {row.episodes} episodes succeeded: {row.rate:.1%}, "
+        f"{row.successes} of {row.episodes} episodes succeeded{held}: {row.rate:.1%}, "
         f"95 % interval {row.interval.low:.1%} to {row.interval.high:.1%}"
     )
+    if row.measure == "held":
+        print(f"{row.once} of {row.episodes} succeeded at some step")
     if row.errors:
         worst, best = row.completion.worst, row.completion.best
         print(f"counting errors as failures: {worst:.1%}; as successes: {best:.1%}")

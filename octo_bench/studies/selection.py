@@ -9,7 +9,13 @@ from pathlib import Path
 import numpy as np
 
 from octo_bench.errors import OctoBenchError
-from octo_bench.evaluation.records import VARYING_COLUMNS, EpisodeRecord, read_records
+from octo_bench.evaluation.records import (
+    VARYING_COLUMNS,
+    EpisodeRecord,
+    measure_of,
+    read_records,
+    succeeded,
+)
 from octo_bench.statistics.completion import Completion
 from octo_bench.statistics.intervals import Interval
 from octo_bench.studies.artifacts import RECORDS
@@ -34,10 +40,17 @@ class Rerun:
     measured: tuple[EpisodeRecord, ...]
     committed: tuple[EpisodeRecord, ...]
 
+    def _counts(self, records: Sequence[EpisodeRecord]) -> Completion:
+        """Successes that held if both sides tell that, else those that were reached."""
+        measure = measure_of([*self.measured, *self.committed])
+        fit = [record for record in records if not record.error]
+        successes = sum(succeeded(record, measure) for record in fit)
+        return Completion(successes, len(fit), len(records) - len(fit))
+
     @property
     def interval(self) -> Interval | None:
         """Clopper and Pearson's, 95 %, of the committed rate; None without committed episodes."""
-        counts = _counts(self.committed)
+        counts = self._counts(self.committed)
         if not counts.completed:
             return None
         return counts.interval(CONFIDENCE)
@@ -45,7 +58,7 @@ class Rerun:
     @property
     def is_outside(self) -> bool:
         """Whether the new rate lies outside the committed interval."""
-        counts = _counts(self.measured)
+        counts = self._counts(self.measured)
         if self.interval is None or not counts.completed:
             return False
         return counts.rate not in self.interval
@@ -71,11 +84,11 @@ class Rerun:
     @property
     def lines(self) -> tuple[str, ...]:
         """For people: the cell, both rates, and whether the records are identical."""
-        measured = _counts(self.measured)
+        measured = self._counts(self.measured)
         said = f"  measured {_rate(measured)}"
         if not self.committed:
             return (str(self.cell), f"{said}; the study has no committed episodes of this cell")
-        said += f", committed {_rate(_counts(self.committed))}"
+        said += f", committed {_rate(self._counts(self.committed))}"
         if self.interval is not None:
             low, high = 100 * self.interval.low, 100 * self.interval.high
             side = "OUTSIDE" if self.is_outside else "within"
@@ -148,12 +161,6 @@ def committed_episodes(
         )
         for cell in cells
     }
-
-
-def _counts(records: Sequence[EpisodeRecord]) -> Completion:
-    fit = [record for record in records if not record.error]
-    successes = sum(record.success_once for record in fit)
-    return Completion(successes, len(fit), len(records) - len(fit))
 
 
 def _rate(counts: Completion) -> str:
