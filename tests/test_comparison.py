@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from itertools import product
 from math import inf
 from pathlib import Path
@@ -196,3 +197,22 @@ def test_dispersion_is_what_the_noise_makes_of_an_action(
     assert 0.0 < spread["median_a"] < 0.5
     # Three entries that are uniform in [-1, 1], each of variance 1/3.
     assert spread["median_b"] == pytest.approx(1.0, abs=0.1)
+
+
+def test_success_counts_where_it_held_if_both_files_tell() -> None:
+    a = episodes_of([True] * 20, "a")
+    b = EpisodeSet("b", [replace(each, success_held=False) for each in a.records], None)
+    held, once = compare(a, b), compare(a, b, success="once")
+    assert (held.success, held.places[0].counts.difference) == ("held", -1.0)
+    assert (once.success, once.places[0].counts.difference) == ("once", 0.0)
+    assert "reached success after 50 steps and lost it" in text(held)
+    assert as_json(held)["success"] == "held"
+
+
+def test_old_records_are_compared_by_what_they_have_and_said_to_be_old() -> None:
+    a = episodes_of([True] * 20, "a")
+    b = EpisodeSet("b", [replace(each, success_held=None) for each in a.records], None)
+    assert compare(a, b).success == "once"
+    assert "recorded before success had to hold" in text(compare(a, b))
+    with pytest.raises(Mismatch, match=r"b was recorded before .* --success once"):
+        compare(a, b, success="held")
