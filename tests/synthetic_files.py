@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import h5py
 import numpy as np
 
+from octo_bench.definitions import environment
 from octo_bench.demonstrations.unfinished import unfinished
 
 FIRST_SEED = 5
@@ -39,7 +41,7 @@ def _header(env: str) -> Callable[[h5py.Group], None]:
             task=task,
             instruction="lift the cube",
             paraphrases=json.dumps(["pick up the cube"]),
-            disturbance=json.dumps({"translation": 0.1, "rotation": 0.0}),
+            disturbance=json.dumps(asdict(environment(env).task.disturbance)),
             first_seed=FIRST_SEED,
             tried=0,
             total=0,

@@ -12,11 +12,11 @@ from pathlib import Path
 import h5py
 import numpy as np
 import pytest
+from synthetic_files import write_demonstrations
 
 from octo_bench.demonstrations.dataset import Episode, read_demonstrations
 from octo_bench.errors import BadDemonstrations, BadFile
 from octo_bench.studies.tasks import collect_demonstrations
-from tests.synthetic_files import write_demonstrations
 
 
 def replace_array(
