@@ -129,8 +129,29 @@ CASES = (
 
 # Changes.
 
-_NUMBERS = ("-1", "0", "1e400", "1" + "0" * 30, "9" * 5000, "-0.5", "nan", "1e30", "0x7f", "4294967296")
-_TEXTS = ("", "../../x", "x" * 5000, "\x00", "naïve/é", "-", "[6]", "octo_bench/Lift-Panda-v0", "{}")
+_NUMBERS = (
+    "-1",
+    "0",
+    "1e400",
+    "1" + "0" * 30,
+    "9" * 5000,
+    "-0.5",
+    "nan",
+    "1e30",
+    "0x7f",
+    "4294967296",
+)
+_TEXTS = (
+    "",
+    "../../x",
+    "x" * 5000,
+    "\x00",
+    "naïve/é",
+    "-",
+    "[6]",
+    "octo_bench/Lift-Panda-v0",
+    "{}",
+)
 
 
 def _replace_value(value: Any, rng: random.Random) -> Any:
@@ -154,10 +175,34 @@ def _replace_value(value: Any, rng: random.Random) -> Any:
         if action < 0.25:
             return value + value[index : index + 1] * rng.choice((1, 3, 2000))
         return [*value[:index], _replace_value(value[index], rng), *value[index + 1 :]]
-    return rng.choice((
-        None, True, -1, 0, 1, 2, 10**6, 10**30, -(10**12), 2**63, 0.5, 1e30, 1e308, -1.5, "", "two",
-        "x" * 5000, "../../x", [], {}, [[1]], [0.0] * 7, {"a": {"b": 1}}, ["a"],
-    ))  # fmt: skip
+    return rng.choice(
+        (
+            None,
+            True,
+            -1,
+            0,
+            1,
+            2,
+            10**6,
+            10**30,
+            -(10**12),
+            2**63,
+            0.5,
+            1e30,
+            1e308,
+            -1.5,
+            "",
+            "two",
+            "x" * 5000,
+            "../../x",
+            [],
+            {},
+            [[1]],
+            [0.0] * 7,
+            {"a": {"b": 1}},
+            ["a"],
+        )
+    )
 
 
 def change_json(path: Path, rng: random.Random) -> None:
@@ -180,9 +225,23 @@ def change_lines(path: Path, rng: random.Random) -> None:
             lines.insert(rng.randrange(len(lines)), lines[index])
         elif "=" in lines[index] and action < 0.9:
             values = (
-                *_NUMBERS, "true", '"two"', "[]", "{}", "[1, 2]", "[-1]", "[[1]]", '"' + "y" * 5000 + '"',
-                "[" * 20_000, "{a = " * 5_000, "1979-05-27", '["a"]', "[0.0, 0.0]", "''", "{x = 1}",
-            )  # fmt: skip
+                *_NUMBERS,
+                "true",
+                '"two"',
+                "[]",
+                "{}",
+                "[1, 2]",
+                "[-1]",
+                "[[1]]",
+                '"' + "y" * 5000 + '"',
+                "[" * 20_000,
+                "{a = " * 5_000,
+                "1979-05-27",
+                '["a"]',
+                "[0.0, 0.0]",
+                "''",
+                "{x = 1}",
+            )
             lines[index] = f"{lines[index].partition('=')[0]}= {rng.choice(values)}"
         elif "," in lines[index]:
             cells = lines[index].split(",")
@@ -210,14 +269,31 @@ def change_bytes(path: Path, rng: random.Random) -> None:
         # Headers decide more than content does.
         most = rng.choice((64, 512, 4096, len(content)))
         for _ in range(rng.choice((1, 1, 4, 32))):
-            content[rng.randrange(min(most, len(content)))] = rng.choice((0, 1, 127, 128, 255, rng.randrange(256)))
+            content[rng.randrange(min(most, len(content)))] = rng.choice(
+                (0, 1, 127, 128, 255, rng.randrange(256))
+            )
     path.write_bytes(content)
 
 
 def something_else(path: Path, rng: random.Random) -> None:
     """Something else in its place, or nothing."""
     path.unlink()
-    match rng.choice(("nothing", "empty", "folder", "pipe", "loop", "device", "huge", "deep", "deep toml", "digits", "nul", "secret")):
+    match rng.choice(
+        (
+            "nothing",
+            "empty",
+            "folder",
+            "pipe",
+            "loop",
+            "device",
+            "huge",
+            "deep",
+            "deep toml",
+            "digits",
+            "nul",
+            "secret",
+        )
+    ):
         case "nothing":
             pass
         case "empty":
@@ -251,7 +327,17 @@ def change_hdf5(path: Path, rng: random.Random) -> None:
 
     with h5py.File(path, "r+") as file:
         demo = file[f"data/demo_{rng.randrange(3)}"]
-        name = rng.choice(("actions", "obs/proprio", "obs/image_primary", "obs/image_wrist", "states", "actions_executed", "obs"))
+        name = rng.choice(
+            (
+                "actions",
+                "obs/proprio",
+                "obs/image_primary",
+                "obs/image_wrist",
+                "states",
+                "actions_executed",
+                "obs",
+            )
+        )
         values = demo[name][()] if name != "obs" else np.zeros(3)
         action = rng.randrange(13)
         if action <= 9:
@@ -260,18 +346,26 @@ def change_hdf5(path: Path, rng: random.Random) -> None:
             demo[name] = np.concatenate([values, values[:1]])
         elif action == 1:
             values = np.asarray(values, np.float64)
-            values.flat[rng.randrange(values.size)] = rng.choice((np.nan, np.inf, 1e30, -1e30, 50.0))
+            values.flat[rng.randrange(values.size)] = rng.choice(
+                (np.nan, np.inf, 1e30, -1e30, 50.0)
+            )
             demo[name] = values.astype(rng.choice((np.float32, np.float64)))
         elif action == 2:
-            demo[name] = np.asarray(values).astype(rng.choice(("S4", np.int64, np.float16, np.complex64, bool)))
+            demo[name] = np.asarray(values).astype(
+                rng.choice(("S4", np.int64, np.float16, np.complex64, bool))
+            )
         elif action == 3:
-            demo[name] = h5py.ExternalLink(rng.choice(("other.hdf5", "/etc/passwd", "/dev/zero")), "/data")
+            demo[name] = h5py.ExternalLink(
+                rng.choice(("other.hdf5", "/etc/passwd", "/dev/zero")), "/data"
+            )
         elif action == 4:
             demo[name] = h5py.SoftLink(rng.choice((f"{demo.name}/{name}", "/nowhere", "/data")))
         elif action == 5:
             shape = rng.choice(((10**9, 7), (0, 7), (7,), (), (2**40, 2**20), (5000, 96, 96, 3)))
             if shape and 0 not in shape:
-                demo.create_dataset(name, shape, np.float32, chunks=tuple(min(each, 16) for each in shape))
+                demo.create_dataset(
+                    name, shape, np.float32, chunks=tuple(min(each, 16) for each in shape)
+                )
             else:
                 demo.create_dataset(name, shape, np.float32)
         elif action == 6:
@@ -288,10 +382,24 @@ def change_hdf5(path: Path, rng: random.Random) -> None:
             del where.attrs[attribute]
             if rng.random() < 0.7:
                 where.attrs[attribute] = rng.choice(
-                    (-1, 1e30, "", "x" * 60_000, "[" * 20_000, np.arange(5), b"\xff\xfe", "[7, 1.5]", '{"a": NaN}', 2**62)
+                    (
+                        -1,
+                        1e30,
+                        "",
+                        "x" * 60_000,
+                        "[" * 20_000,
+                        np.arange(5),
+                        b"\xff\xfe",
+                        "[7, 1.5]",
+                        '{"a": NaN}',
+                        2**62,
+                    )
                 )
         elif action == 11:
-            file["data"].move(demo.name.rpartition("/")[2], rng.choice(("demo_x", "demo_-1", "demo_9999999999", "x", "demo_²")))
+            file["data"].move(
+                demo.name.rpartition("/")[2],
+                rng.choice(("demo_x", "demo_-1", "demo_9999999999", "x", "demo_²")),
+            )
         elif action == 12:
             del file["data"]
             if rng.random() < 0.5:
@@ -310,11 +418,21 @@ def change_parquet(path: Path, rng: random.Random) -> None:
     if action == 0:
         table = table.drop_columns([name])
     elif action == 1:
-        column = rng.choice((
-            [None] * table.num_rows, ["../../x"] * table.num_rows, [-1] * table.num_rows, [2**62] * table.num_rows,
-            [float("nan")] * table.num_rows, [float("inf")] * table.num_rows, [[1, 2]] * table.num_rows,
-            ["x" * 5000] * table.num_rows, [{"a": 1}] * table.num_rows, [b"\xff"] * table.num_rows, ["<script>"] * table.num_rows,
-        ))  # fmt: skip
+        column = rng.choice(
+            (
+                [None] * table.num_rows,
+                ["../../x"] * table.num_rows,
+                [-1] * table.num_rows,
+                [2**62] * table.num_rows,
+                [float("nan")] * table.num_rows,
+                [float("inf")] * table.num_rows,
+                [[1, 2]] * table.num_rows,
+                ["x" * 5000] * table.num_rows,
+                [{"a": 1}] * table.num_rows,
+                [b"\xff"] * table.num_rows,
+                ["<script>"] * table.num_rows,
+            )
+        )
         table = table.set_column(index, name, [column])
     elif action == 2:
         values = table.column(index).to_pylist()
@@ -328,11 +446,20 @@ def change_parquet(path: Path, rng: random.Random) -> None:
         }.get(kind, values[row])
         table = table.set_column(index, table.schema.field(index), [values])
     elif action == 3:
-        text = rng.choice((
-            b"[]", b"{}", b"null", b"[" * 20_000, b'{"format": 1}', b'{"format": "1"}', b'{"format": ' + b"9" * 5000 + b"}", b"\xff",
-            b'{"format": 1, "study_seed": "x", "definitions": [], "versions": 3}',
-            b'{"format": 2, "study_seed": 1e400, "definitions": {}, "versions": {}, "code": 5}',
-        ))  # fmt: skip
+        text = rng.choice(
+            (
+                b"[]",
+                b"{}",
+                b"null",
+                b"[" * 20_000,
+                b'{"format": 1}',
+                b'{"format": "1"}',
+                b'{"format": ' + b"9" * 5000 + b"}",
+                b"\xff",
+                b'{"format": 1, "study_seed": "x", "definitions": [], "versions": 3}',
+                b'{"format": 2, "study_seed": 1e400, "definitions": {}, "versions": {}, "code": 5}',
+            )
+        )
         table = table.replace_schema_metadata({b"octo_bench": text})
     elif action == 4:
         table = table.slice(0, rng.randrange(3))
@@ -354,7 +481,9 @@ def change_npz(path: Path, rng: random.Random) -> None:
     elif action == 2:
         arrays[name] = np.resize(arrays[name], rng.choice(((1,), (2, 2), (), (3, 1, 1, 1))))
     else:
-        arrays[name] = np.zeros(arrays[name].shape, rng.choice(("S3", np.complex64, np.float64, np.int8)))
+        arrays[name] = np.zeros(
+            arrays[name].shape, rng.choice(("S3", np.complex64, np.float64, np.int8))
+        )
     with zipfile.ZipFile(path, "w") as packed:
         for each, values in arrays.items():
             buffer = io.BytesIO()
@@ -395,13 +524,49 @@ def command_line(rng: random.Random, root: Path) -> list[str]:
     """A command with arguments that make no sense."""
     from octo_bench.cli import app
 
-    names = [each.name or each.callback.__name__.replace("_", "-") for each in app.registered_commands]
+    names = [
+        each.name or each.callback.__name__.replace("_", "-") for each in app.registered_commands
+    ]
     words = (
-        "", "x" * 5000, "octo-tinny", "Lift-Panda", "Lift-Pand", "octo_bench/Lift-Panda-v0", "octo_bench/Lift-Panda-v99999", "-1",
-        "0", "1e400", "nan", "9" * 5000, str(root), str(root / "nope"), "/dev/zero", "/proc/self/mem", "é", "--", "./policy",
-        "--demos", "--out", "--env", "--episodes", "--suite", "--level", "--workers", "--json", "--seed", "--help", "a/b", "a/b/c",
-        str(root / "a.parquet"), str(root / "lift.hdf5"), str(root / "policy"), "demos=5", "--where", "--baseline", "--head",
-    )  # fmt: skip
+        "",
+        "x" * 5000,
+        "octo-tinny",
+        "Lift-Panda",
+        "Lift-Pand",
+        "octo_bench/Lift-Panda-v0",
+        "octo_bench/Lift-Panda-v99999",
+        "-1",
+        "0",
+        "1e400",
+        "nan",
+        "9" * 5000,
+        str(root),
+        str(root / "nope"),
+        "/dev/zero",
+        "/proc/self/mem",
+        "é",
+        "--",
+        "./policy",
+        "--demos",
+        "--out",
+        "--env",
+        "--episodes",
+        "--suite",
+        "--level",
+        "--workers",
+        "--json",
+        "--seed",
+        "--help",
+        "a/b",
+        "a/b/c",
+        str(root / "a.parquet"),
+        str(root / "lift.hdf5"),
+        str(root / "policy"),
+        "demos=5",
+        "--where",
+        "--baseline",
+        "--head",
+    )
     return [rng.choice(names), *rng.choices(words, k=rng.randrange(6))]
 
 
@@ -432,9 +597,15 @@ def make_files(root: Path) -> None:
     _write_golden(root / "g.golden.npz")
     _write_study(root / "study")
     shutil.copy(find_policy("octo-tiny") / "recipe.toml", root / "recipe.toml")
-    for kind, name, own in (("tasks", "Lift", "MyLift"), ("embodiments", "Panda", "MyPanda"), ("suites", "lighting", "mine")):
+    for kind, name, own in (
+        ("tasks", "Lift", "MyLift"),
+        ("embodiments", "Panda", "MyPanda"),
+        ("suites", "lighting", "mine"),
+    ):
         (root / "envs" / kind).mkdir(parents=True)
-        shutil.copy(definitions_root() / kind / f"{name}.toml", root / "envs" / kind / f"{own}.toml")
+        shutil.copy(
+            definitions_root() / kind / f"{name}.toml", root / "envs" / kind / f"{own}.toml"
+        )
     banks = root / "envs" / "initial_states"
     banks.mkdir()
     shipped = definitions_root() / "initial_states"
@@ -442,10 +613,14 @@ def make_files(root: Path) -> None:
     sums = (shipped / "SHA256SUMS").read_text().splitlines()
     (line,) = [each for each in sums if each.endswith("  Lift-Panda.safetensors")]
     (banks / "SHA256SUMS").write_text(line.replace("Lift-Panda", "Lift-MyPanda") + "\n")
-    row = f"{environment('Lift-Panda').id},100,97,43.1,\"reach 2, grasp 1\",-1\n"
-    (root / "experts.csv").write_text("env_id,seeds,successes,mean_steps,failures,stock_successes\n" + row)
+    row = f'{environment("Lift-Panda").id},100,97,43.1,"reach 2, grasp 1",-1\n'
+    (root / "experts.csv").write_text(
+        "env_id,seeds,successes,mean_steps,failures,stock_successes\n" + row
+    )
     speeds = sorted(policies_root().parent.glob("results/speed*/*.json"))
-    (root / "speed.json").write_text(speeds[0].read_text() if speeds else '{"machine": {}, "policies": []}')
+    (root / "speed.json").write_text(
+        speeds[0].read_text() if speeds else '{"machine": {}, "policies": []}'
+    )
     _write_released(root / "released")
 
 
@@ -464,9 +639,11 @@ def _write_golden(path: Path) -> None:
     }
     tasks = tuple(TaskInput("lift the red cube", None) for _ in range(3))
     place = GoldenPlace(
-        "octo_bench/Lift-Panda-v1", Visited(observations, tasks, np.arange(3)), np.zeros((3, 4, 7), np.float32),
+        "octo_bench/Lift-Panda-v1",
+        Visited(observations, tasks, np.arange(3)),
         np.zeros((3, 4, 7), np.float32),
-    )  # fmt: skip
+        np.zeros((3, 4, 7), np.float32),
+    )
     write_golden(Golden("octo-tiny", "0" * 64, Inference(), (place,)), path)
 
 
@@ -521,7 +698,11 @@ def _run(arguments: list[str]) -> tuple[str, int, str]:
     suites.suites.cache_clear()
     out, err = io.StringIO(), io.StringIO()
     try:
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err), warnings.catch_warnings():
+        with (
+            contextlib.redirect_stdout(out),
+            contextlib.redirect_stderr(err),
+            warnings.catch_warnings(),
+        ):
             warnings.simplefilter("ignore")
             return "exit", run(arguments), err.getvalue()
     except Accepted:
@@ -618,7 +799,14 @@ class _Worker:
     def do(self, seed: int, number: int) -> dict[str, Any]:
         """What became of a case."""
         case = CASES[number % len(CASES)]
-        failed = {"number": number, "kind": case.kind, "command": (case.command or ("?",))[0], "code": -1, "said": "", "change": "?"}
+        failed = {
+            "number": number,
+            "kind": case.kind,
+            "command": (case.command or ("?",))[0],
+            "code": -1,
+            "said": "",
+            "change": "?",
+        }
         self._connection.send((seed, number))
         if not self._connection.poll(SECONDS):
             self.close()
@@ -680,7 +868,10 @@ def main() -> int:
                 log.flush()
             if problem:
                 failed[cell] += 1
-                print(f"case {result['number']}: {' '.join(map(str, cell))}, {result['change']}: {problem}", flush=True)
+                print(
+                    f"case {result['number']}: {' '.join(map(str, cell))}, {result['change']}: {problem}",
+                    flush=True,
+                )
     for (command, kind), count in sorted(done.items()):
         print(f"{command:14} {kind:20} {count:5} cases, {failed[command, kind]} failed")
     print(f"{sum(done.values())} cases, {sum(failed.values())} failed")
