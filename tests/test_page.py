@@ -12,7 +12,6 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from octo_bench.reports.file_names import plain
 from synthetic_study import (
     LIFT_IIWA,
     STACK,
@@ -27,6 +26,7 @@ from octo_bench.cli import run
 from octo_bench.errors import BadFile
 from octo_bench.evaluation.conditions import Condition
 from octo_bench.evaluation.records import EpisodeRecord, read_records
+from octo_bench.file_names import plain
 from octo_bench.reports.episode_list import list_episodes
 from octo_bench.reports.page import write_page
 from octo_bench.reports.page_data import Section, headline, sections_of
