@@ -47,13 +47,13 @@ def problem_of(value: Any, shape: Any, where: str = "") -> str:
     """What is wrong with a value, "" if nothing is.
 
     Args:
-        shape: a tuple of types (a bool is no whole number), or one of the classes above.
+        shape: a tuple of types (a bool is not a whole number), or one of the classes above.
         where: what the value is called.
     """
     match shape:
         case Table(needed, optional):
             if not isinstance(value, Mapping):
-                return f"{_called(where)} is no table"
+                return f"{_called(where)} is not a table"
             for key, each in needed.items():
                 if key not in value:
                     return f"{_called(where, key)} is missing"
@@ -65,13 +65,13 @@ def problem_of(value: Any, shape: Any, where: str = "") -> str:
                     return problem
         case Each(inside):
             if not isinstance(value, Mapping):
-                return f"{_called(where)} is no table"
+                return f"{_called(where)} is not a table"
             for key, each in value.items():
                 if problem := problem_of(each, inside, _joined(where, key)):
                     return problem
         case List(inside):
             if not isinstance(value, list):
-                return f"{_called(where)} is no list"
+                return f"{_called(where)} is not a list"
             for number, each in enumerate(value):
                 if problem := problem_of(each, inside, f"{where}[{number}]"):
                     return problem

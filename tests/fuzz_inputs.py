@@ -869,7 +869,8 @@ def main() -> int:
             if problem:
                 failed[cell] += 1
                 print(
-                    f"case {result['number']}: {' '.join(map(str, cell))}, {result['change']}: {problem}",
+                    f"case {result['number']}: {' '.join(map(str, cell))}, {result['change']}: "
+                    f"{problem}",
                     flush=True,
                 )
     for (command, kind), count in sorted(done.items()):

@@ -268,7 +268,7 @@ def read_golden(path: Path) -> Golden:
         zlib.error,
         zipfile.BadZipFile,
     ) as broken:
-        raise BadGolden(path, f"holds no golden answers ({broken})", _FIX) from broken
+        raise BadGolden(path, f"has no golden answers ({broken})", _FIX) from broken
 
 
 def _place(described_as: dict[str, Any], number: int, arrays: dict[str, np.ndarray]) -> GoldenPlace:
@@ -294,7 +294,7 @@ def _place(described_as: dict[str, Any], number: int, arrays: dict[str, np.ndarr
         raise ValueError(f"the episodes of environment {number} are no numbers")
     for name, values in (("noise", noise), ("actions", actions), *observations.items()):
         if values.dtype.kind not in "fiub" or not np.isfinite(values).all():
-            raise ValueError(f"'{name}' of environment {number} holds what is not a finite number")
+            raise ValueError(f"'{name}' of environment {number} has a value that is not finite")
     if any(values.ndim < 2 for values in (*observations.values(), goals[:, None])):
         raise ValueError(f"the observations of environment {number} have too few axes")
     return GoldenPlace(

@@ -240,4 +240,4 @@ def _explained(path: Path) -> Iterator[None]:
     try:
         yield
     except (pyarrow.ArrowException, OSError, ValueError, TypeError, MemoryError) as broken:
-        raise BadRecords(path, "is no readable Parquet file", _FIX) from broken
+        raise BadRecords(path, "is not a readable Parquet file", _FIX) from broken

@@ -54,7 +54,7 @@ def against(rate: float, found: Uncertainty, point: ReferencePoint) -> Against:
     The interval for training anew decides where there is one, else the one as trained.
 
     Args:
-        rate: measured; not a number where no episode came to its end.
+        rate: measured; not a number where no episode was completed.
         found: what may be said of it.
         point: what to compare it with.
     """

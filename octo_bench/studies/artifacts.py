@@ -214,7 +214,7 @@ def read_result(out: Path) -> dict[str, Any]:
     path = out / RESULT
     result = read_json(path, BadFile, _AGAIN, missing=_AGAIN)
     if problem := problem_of(result, _RESULT):
-        raise BadFile(path, f"is no result of a study ({problem})", _AGAIN)
+        raise BadFile(path, f"is not a result of a study ({problem})", _AGAIN)
     return result
 
 
