@@ -94,7 +94,12 @@ class OctoBench:
         """
         from octo_bench.evaluation.matching import read_episodes
         from octo_bench.evaluation.regression import regress
-        from octo_bench.reports.gate import flip_lines, say_verdict
+        from octo_bench.reports.gate import (
+            flip_lines,
+            say_baseline,
+            say_guarantee,
+            say_verdict,
+        )
         from octo_bench.reports.table import summarise
         from octo_bench.statistics.sequential import GateDesign, Verdict
 
@@ -107,11 +112,17 @@ class OctoBench:
                 workers=self._config.getoption("octo_bench_workers"),
                 progress=False,
             )
-        self._report(verdict=str(result.verdict), pairs=result.pairs, errors=result.errors)
+        self._report(
+            verdict=str(result.verdict),
+            pairs=result.pairs,
+            errors=result.errors,
+            order_seed=result.order_seed,
+        )
         if any(row.invalid for row in summarise(result.records, {})):
             pytest.fail(f"{result.errors} episodes ended in an infrastructure error", pytrace=False)
         if result.verdict is not Verdict.NO_WORSE:
-            lines = [say_verdict(result), *flip_lines(result.flips)]
+            lines = [say_verdict(result), say_baseline(result), say_guarantee(result)]
+            lines += flip_lines(result.flips)
             pytest.fail("\n".join(lines), pytrace=False)
         return result
 

@@ -268,6 +268,8 @@ def test_junit_tells_the_verdicts_apart(gate, tmp_path: Path) -> None:
     write_junit(worse, None, path, invalid=False)
     suite = read_junit(path)
     assert suite.get("name") == "random against a?b <&>"
+    properties = {each.get("name"): each.get("value") for each in suite.iter("property")}
+    assert (properties["success"], properties["order_seed"]) == ("held", "0")
     failure = suite.find("testcase/failure")
     assert failure.get("message").startswith("worse: ")
     assert re.search(rf"{LIFT} episode \d+: success after \d+ steps -> failed", failure.text)

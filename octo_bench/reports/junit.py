@@ -63,6 +63,11 @@ def _properties(regression: Regression, golden: GoldenCheck | None) -> dict[str,
         "alpha": f"{design.alpha:g}",
         "beta": f"{design.beta:g}",
         "budget": str(design.budget),
+        "success": regression.measure,
+        "order_seed": str(regression.order_seed),
+        "baseline_policy": regression.baseline_policy,
+        "baseline_fingerprint": regression.fingerprints[0],
+        "fingerprint": regression.fingerprints[1],
     }
     return named if golden is None else {**named, "golden": say_golden(golden)}
 
