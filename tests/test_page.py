@@ -268,7 +268,7 @@ def test_the_page_says_all_it_is_to_say(page: Path) -> None:
     for said in (
         "Success by demonstrations: nothing perturbed",
         "Success by demonstrations: camera, level 2; execute=2",
-        "Trained anew",
+        "If retrained",
         "differs</span>",
         "cannot tell</span>",
         "1 infrastructure error: ",

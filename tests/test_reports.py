@@ -250,7 +250,7 @@ def test_seeds_alone_say_nothing_of_other_draws() -> None:
     # The same outcomes twice know no more than once.
     assert found.interval.width >= clopper_pearson(5, 10).width
     text = markdown(Table("A study", (found,), {}))
-    assert "Korn and Graubard" in text and "rained anew" not in text
+    assert "Korn and Graubard" in text and "f retrained" not in text
 
 
 def test_both_intervals_are_in_the_table_and_one_line_says_which(
@@ -258,11 +258,11 @@ def test_both_intervals_are_in_the_table_and_one_line_says_which(
 ) -> None:
     text = markdown(trained_often)
     lines = [line.split(" | ") for line in text.splitlines() if line.startswith("|")]
-    assert lines[0][2:4] == ["95 % interval", "Trained anew"]
+    assert lines[0][2:4] == ["95 % interval", "If retrained"]
     said = {line[0]: line[3] for line in lines[2:4]}
     assert said["| 0"] == "" and " to " in said["| 50"]
     (line,) = [line for line in text.splitlines() if "several trainings" in line]
-    assert "as they were trained" in line and '"Trained anew" speaks of fine-tuning' in line
+    assert "as they were trained" in line and '"If retrained" is for fine-tuning' in line
     (tmp_path / "table.csv").write_text(csv_text(trained_often))
     written = list(csv.DictReader(io.StringIO(csv_text(trained_often))))
     assert [each["trainings"] for each in written] == ["3", "1", "3", "1", "3", "1"]

@@ -152,7 +152,7 @@ def _path(where: Sequence[tuple[float, float]], kind: str) -> Markup:
 
 def _point(point: _Point, x: float, y: float, low: float, high: float, kind: int) -> Markup:
     said = f"{demonstrations(point.demos)}: {percent(point.rate)} ({between(point.inner)}"
-    said += f"; trained anew {between(point.outer)})" if point.outer else ")"
+    said += f"; if retrained {between(point.outer)})" if point.outer else ")"
     return element(
         "g",
         element("title", said),

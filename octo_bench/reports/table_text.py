@@ -49,7 +49,7 @@ def markdown(table: Table) -> str:
             "Where a row has several trainings, measured on the same initial states, the 95 % "
             "interval speaks of these policies as they were trained, and counts as many episodes "
             "as are independent (Korn and Graubard 1998)"
-            + ('; "Trained anew" speaks of fine-tuning on other draws.' if anew else ".")
+            + ('; "If retrained" is for fine-tuning on other draws.' if anew else ".")
         )
         if any(1 < row.uncertainty.units < FEWEST_DRAWS for row in table.rows):
             lines.append(
@@ -62,7 +62,7 @@ def markdown(table: Table) -> str:
             "made of theirs, and speaks of these targets and no others."
         )
     if any(table.reference_of(row) for row in table.rows):
-        which = "interval for training anew where there is one, else the " if anew else ""
+        which = "interval if retrained where there is one, else the " if anew else ""
         lines.append(
             "The reference comes from the brief of the project and has no public source. The last "
             f'column goes by our {which}95 % interval: "{Standing.WITHIN}" if all of it is that '
@@ -110,7 +110,7 @@ def _section(table: Table, rows: Sequence[Line]) -> list[str]:
     held = table.measure == "held"
     header = [*words, "Demonstrations", "Success held" if held else "Success", "95 % interval"]
     header += ["Reached once"] if held else []
-    header += ["Trained anew"] if anew else []
+    header += ["If retrained"] if anew else []
     header += ["Errors", "Worst to best case"] if bounded else []
     header += ["Training", *shown]
     if compared:

@@ -18,7 +18,7 @@ from octo_bench.statistics.intervals import Interval
 from octo_bench.statistics.paired import tango_limits
 
 AS_TRAINED = "these policies, as they were trained, on new initial states"
-TRAINED_ANEW = "the recipe, trained anew, on new initial states"
+TRAINED_ANEW = "the recipe, trained again with other draws and seeds, on new initial states"
 NOT_SUPPORTED = "not supported: one training says nothing of how trainings differ"
 
 
