@@ -61,6 +61,12 @@ def test_an_interrupted_evaluation_keeps_its_episodes_and_goes_on(
         interrupt_after(interrupted, 2)
         evaluate_into(out, "random", LIFT, 4, progress=False)
     assert [file.name for file in tmp_path.iterdir()] == [".episodes.parquet.part"]
+    part = (tmp_path / ".episodes.parquet.part").read_bytes()
+    fewer = tmp_path / "fewer.parquet"
+    (tmp_path / ".fewer.parquet.part").write_bytes(part)
+    assert evaluate_into(fewer, "random", LIFT, 1, progress=False).found == 1
+    assert len(read_records(fewer)) == 1
+    fewer.unlink()
     assert evaluate_into(out, "random", LIFT, 4, progress=False).found == 2
     assert determined(read_records(out)) == determined(read_records(undisturbed))
     assert [file.name for file in tmp_path.iterdir()] == ["episodes.parquet"]

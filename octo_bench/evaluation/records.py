@@ -143,9 +143,15 @@ _SCHEMA = pyarrow.schema(
 
 
 def write_records(
-    records: Sequence[EpisodeRecord], path: Path, provenance: Provenance | None
+    records: Sequence[EpisodeRecord],
+    path: Path,
+    provenance: Provenance | None,
+    named: Path | None = None,
 ) -> None:
     """Write records as Parquet, in the order given, with what they depend on, if that is known.
+
+    Args:
+        named: what an error names, `path` if not given.
 
     Raises:
         BadFile: when the disk is full.
@@ -153,7 +159,7 @@ def write_records(
     table = pyarrow.Table.from_pylist([asdict(record) for record in records], schema=_SCHEMA)
     if provenance is not None:
         table = table.replace_schema_metadata({_METADATA: provenance.to_json()})
-    with atomic_path(Path(path)) as temporary:
+    with atomic_path(Path(path), named) as temporary:
         pyarrow.parquet.write_table(table, temporary, write_page_checksum=True)
 
 

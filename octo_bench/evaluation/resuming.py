@@ -80,14 +80,15 @@ def evaluate_into(
     with exclusive(out):
         remove_half_written(out.parent, out.name)
         remove_half_written(out.parent, part.name)
-        kept = _Kept(part, study_seed)
+        kept = _Kept(part, out, study_seed)
         _discard_damaged(part)
         for file in (out, part):
             if file.exists():
                 _require_same(file, wanted, study_seed)
-                kept.add(read_records(file))
-        if out.exists() and max(kept.records, default=0) >= episodes:
-            raise BadRecords(out, f"has more than {episodes} episodes", _FIX)
+                records = read_records(file)
+                if file == out and any(record.episode >= episodes for record in records):
+                    raise BadRecords(out, f"has more than {episodes} episodes", _FIX)
+                kept.add([record for record in records if record.episode < episodes])
         found = len(kept.records)
         if found < episodes:
             with kept.saved():
@@ -104,9 +105,8 @@ def evaluate_into(
                     on_finished=kept.add_and_save,
                     progress=progress,
                 )
+        if found < episodes or not out.exists():
             write_records(kept.in_order, out, provenance_of(kept.in_order, study_seed))
-        elif not out.exists():
-            part.replace(out)
         part.unlink(missing_ok=True)
     return Resumed(kept.in_order, found)
 
@@ -118,9 +118,9 @@ class _Kept:
         records: by the number of the episode.
     """
 
-    def __init__(self, file: Path, study_seed: int) -> None:
+    def __init__(self, file: Path, out: Path, study_seed: int) -> None:
         self.records: dict[int, EpisodeRecord] = {}
-        self._file, self._study_seed = file, study_seed
+        self._file, self._out, self._study_seed = file, out, study_seed
         self._saved, self._written = time.monotonic(), 0
 
     @property
@@ -140,16 +140,17 @@ class _Kept:
 
     @contextmanager
     def saved(self) -> Iterator[None]:
-        """What finishes inside is in the file afterwards, even if it is interrupted."""
+        """Whatever breaks off what is done inside, what has finished is in the file."""
         try:
             yield
-        finally:
+        except BaseException:
             if len(self.records) > self._written:
                 self._save()
+            raise
 
     def _save(self) -> None:
         provenance = provenance_of(self.in_order, self._study_seed)
-        write_records(self.in_order, self._file, provenance)
+        write_records(self.in_order, self._file, provenance, named=self._out)
         self._saved, self._written = time.monotonic(), len(self.records)
 
 
