@@ -70,6 +70,33 @@ def require_writable(path: Path, *suffixes: str) -> None:
     _require_room(path.parent, path)
 
 
+def require_new(path: Path) -> None:
+    """Refuse to overwrite a file.
+
+    Raises:
+        BadFile: when there is something.
+    """
+    if os.path.lexists(path):
+        raise BadFile(path, "exists already", "delete it, or choose another --out")
+
+
+def require_unfinished(folder: Path, *names: str, state: str) -> None:
+    """Refuse a folder that has what would be overwritten, unless that is to be continued.
+
+    Args:
+        folder: to write to.
+        names: of the files that would be written.
+        state: the file that is there while the work on them is not finished.
+
+    Raises:
+        BadFile: naming what is there.
+    """
+    there = [name for name in names if os.path.lexists(folder / name)]
+    if there and not (folder / state).exists():
+        problem = f"has a {there[0]} already"
+        raise BadFile(folder, problem, "delete it, or choose another --out")
+
+
 def require_writable_folder(folder: Path) -> None:
     """Refuse a folder that cannot be made, or that no file could be written in.
 

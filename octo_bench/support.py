@@ -7,6 +7,9 @@ table that is read here.
 from __future__ import annotations
 
 import csv
+import io
+import math
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
@@ -17,8 +20,10 @@ from octo_bench.definitions import VERSION, Environment
 from octo_bench.errors import BadRecords, UnsupportedEnvironment
 from octo_bench.files import atomic_path
 from octo_bench.paths import demonstrators_table
+from octo_bench.reading import read_text, require_regular
 
 REQUIRED_SUCCESS = 0.9
+_MOST_SEEDS = 10**9
 _FIX = "make it again with `octo-bench demonstrators`"
 
 
@@ -99,8 +104,9 @@ def read_demonstrated(path: Path) -> dict[str, Demonstrated]:
     Raises:
         BadRecords: for a table that cannot be read.
     """
-    if not path.is_file():
+    if not os.path.lexists(path):
         return {}
+    require_regular(path, BadRecords, _FIX)
     return _read(path, path.stat().st_mtime_ns)
 
 
@@ -108,13 +114,18 @@ def read_demonstrated(path: Path) -> dict[str, Demonstrated]:
 def _read(path: Path, changed: int) -> dict[str, Demonstrated]:
     converters = {"str": str, "int": int, "float": float}
     kinds = {field.name: converters[str(field.type)] for field in fields(Demonstrated)}
+    text = read_text(path, BadRecords, _FIX)
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            rows = [
-                Demonstrated(**{name: kind(row[name]) for name, kind in kinds.items()})
-                for row in csv.DictReader(file)
-            ]
-    except (OSError, UnicodeDecodeError, KeyError, TypeError, ValueError, csv.Error) as broken:
+        rows = [
+            Demonstrated(**{name: kind(row[name]) for name, kind in kinds.items()})
+            for row in csv.DictReader(io.StringIO(text, newline=""))
+        ]
+        for row in rows:
+            if not 0 <= row.successes <= row.seeds <= _MOST_SEEDS or row.seeds < 1:
+                raise ValueError(f"{row.env_id}: {row.successes} successes of {row.seeds}")
+            if not 0 <= row.mean_steps < math.inf:
+                raise ValueError(f"{row.env_id}: {row.mean_steps} steps")
+    except (KeyError, TypeError, ValueError, csv.Error) as broken:
         raise BadRecords(path, f"is not a table of scripted experts ({broken})", _FIX) from broken
     # A row may have been measured in an earlier version of the environment.
     return {re.sub(r"-v\d+$", f"-v{VERSION}", row.env_id): row for row in rows}

@@ -37,8 +37,8 @@ from typing import Any
 
 import numpy as np
 
-SECONDS = 20.0
-"""That a case may take."""
+SECONDS = 60.0
+"""That a case may take, on a machine that has other work."""
 GIGABYTES = 6.0
 """Of address space that a case may take beyond what its process has."""
 EXITS = (0, 1, 2, 3, 4)
@@ -868,11 +868,8 @@ def main() -> int:
                 log.flush()
             if problem:
                 failed[cell] += 1
-                print(
-                    f"case {result['number']}: {' '.join(map(str, cell))}, {result['change']}: "
-                    f"{problem}",
-                    flush=True,
-                )
+                what = f"{' '.join(cell)}, {result['change']}"
+                print(f"case {result['number']}: {what}: {problem}", flush=True)
     for (command, kind), count in sorted(done.items()):
         print(f"{command:14} {kind:20} {count:5} cases, {failed[command, kind]} failed")
     print(f"{sum(done.values())} cases, {sum(failed.values())} failed")

@@ -45,6 +45,8 @@ CONFIG, WEIGHTS, STATISTICS, CARD = (
     "statistics.json",
     "README.md",
 )
+POLICY_FILES = (CONFIG, WEIGHTS, STATISTICS, CARD)
+"""What a finished policy folder has."""
 FIX = "copy the policy folder again from where it was trained"
 
 Architecture = Literal["octo", "octo-1.5"]

@@ -30,6 +30,8 @@ _OF_A_PATH = (
     errno.ENODEV,
 )
 """Errors of the system that are about the path that was given."""
+_LONGEST_LINE = 1500
+"""Characters of an error: what names a text of thousands shows its ends."""
 
 app = typer.Typer(
     help="Evaluate, fine-tune and compare robot policies in simulation: how well does a policy "
@@ -114,5 +116,8 @@ def _of_the_system(error: Exception) -> str:
 
 
 def _fail(message: str, exit_code: int) -> int:
-    print(f"error: {' '.join(message.split())}", file=sys.stderr)
+    line = " ".join(message.split())
+    if len(line) > _LONGEST_LINE:
+        line = f"{line[: _LONGEST_LINE - 300]} ... {line[-280:]}"
+    print(f"error: {line}", file=sys.stderr)
     return exit_code

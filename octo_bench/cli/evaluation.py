@@ -108,11 +108,12 @@ def watch(
 ) -> None:
     """Roll out one episode as `evaluate` does, and film it with the front camera."""
     from octo_bench.evaluation.films import watch as watch_episode
-    from octo_bench.files import require_writable
+    from octo_bench.files import require_new, require_writable
 
     if not suite:
         refuse_idle(context, "level", where="without --suite")
     require_writable(out)
+    require_new(out)
     inference = _inference(execute, ensemble, diffusion_steps, half, compiled, task)
     record = watch_episode(policy, env, episode, out, seed, suite, level, inference)
     outcome = "success" if record.success_once else f"furthest stage '{record.furthest_stage}'"
@@ -226,7 +227,10 @@ def _speed_of_simulation(
         measure_simulation,
         write_speed,
     )
+    from octo_bench.files import require_new
 
+    if out is not None:
+        require_new(out)
     speeds = measure_simulation(env or DEFAULT_ENVIRONMENTS, steps=steps, repeats=repeats)
     if out is not None:
         write_speed(speeds, out)

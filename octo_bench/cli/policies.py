@@ -140,10 +140,13 @@ def pretrain(
     workers: Workers = 1,
 ) -> None:
     """Pre-train a policy by a recipe, after collecting the demonstrations that it names."""
-    from octo_bench.files import require_writable_folder
+    from octo_bench.checkpoints.folder import POLICY_FILES
+    from octo_bench.files import require_unfinished, require_writable_folder
+    from octo_bench.training.loop import STATE
     from octo_bench.training.pretrain import pretrain as pretrain_policy
 
     require_writable_folder(out)
+    require_unfinished(out, *POLICY_FILES, state=STATE)
     if data is not None:
         require_writable_folder(data)
     summary = pretrain_policy(recipe, out, data=data, workers=workers)
@@ -221,16 +224,19 @@ def finetune(
 
     The arm may have another action size. Parts that the checkpoint has no weights for are listed.
     """
+    from octo_bench.checkpoints.folder import POLICY_FILES
     from octo_bench.demonstrations.dataset import read_demonstrations
-    from octo_bench.files import require_writable_folder
+    from octo_bench.files import require_unfinished, require_writable_folder
     from octo_bench.studies.study import find_study, read_study, settings_for
     from octo_bench.training.finetune import FinetuneSettings
     from octo_bench.training.finetune import finetune as finetune_policy
+    from octo_bench.training.loop import STATE
     from octo_bench.training.steps import steps_for
 
     if per_draw is not None and per_draw < demos:
         raise typer.BadParameter(f"--per-draw {per_draw} is less than --demos {demos}")
     require_writable_folder(out)
+    require_unfinished(out, *POLICY_FILES, state=STATE)
     if settings is None:
         base = FinetuneSettings(seed=seed)
         usual = dataclasses.replace(base.optimisation, steps=steps_for(demos))

@@ -7,6 +7,8 @@ for each of them, and hardly touches it). What `subprocess` does by itself needs
 
 from __future__ import annotations
 
+import errno
+import os
 import subprocess
 import tempfile
 from collections.abc import Sequence
@@ -15,6 +17,7 @@ from pathlib import Path
 import imageio_ffmpeg
 import numpy as np
 
+from octo_bench.errors import BadFile
 from octo_bench.files import atomic_path
 
 
@@ -41,18 +44,32 @@ def encode_film(
         options: more of FFmpeg's for the output, such as ("-crf", "30").
 
     Raises:
+        BadFile: when there is no room for temporary files.
         subprocess.CalledProcessError: when FFmpeg cannot encode it; `stderr` says why.
     """
     height, width, _ = frames[0].shape
     raw = ("-f", "rawvideo", "-pix_fmt", "rgb24", "-s", f"{width}x{height}")
     film = ("-an", "-c:v", "libx264", "-pix_fmt", "yuv420p", *options, "-f", "mp4")
     program = (imageio_ffmpeg.get_ffmpeg_exe(), "-v", "error", "-y")
-    with tempfile.TemporaryDirectory() as folder:
-        out = Path(folder, "film.mp4")  # the format is written back and forth, not to a pipe
-        subprocess.run(
-            [*program, *raw, "-r", f"{frames_a_second:g}", "-i", "-", *film, str(out)],
-            input=b"".join(np.ascontiguousarray(frame).data for frame in frames),
-            capture_output=True,
-            check=True,
-        )
-        return out.read_bytes()
+    content = b"".join(np.ascontiguousarray(frame).data for frame in frames)
+    try:
+        with tempfile.TemporaryDirectory() as folder:
+            out = Path(folder, "film.mp4")  # the format is written back and forth, not to a pipe
+            subprocess.run(
+                [*program, *raw, "-r", f"{frames_a_second:g}", "-i", "-", *film, str(out)],
+                input=content,
+                capture_output=True,
+                check=True,
+            )
+            return out.read_bytes()
+    except subprocess.CalledProcessError as error:
+        if os.strerror(errno.ENOSPC).encode() not in error.stderr:
+            raise
+        raise _no_room() from error
+    except OSError as error:  # also where no folder is fit for temporary files
+        raise _no_room() from error
+
+
+def _no_room() -> BadFile:
+    folder = os.environ.get("TMPDIR", "the folder for temporary files")
+    return BadFile(folder, "no space left to encode a film", "free some, or set another TMPDIR")

@@ -378,10 +378,10 @@ def machine(threads: int) -> dict[str, object]:
 
 
 def read_policies(path: Path, machine: Mapping[str, object]) -> list[PolicySpeed]:
-    """What `write_policies` wrote, if it was measured on the same; else nothing.
+    """What `write_policies` wrote; nothing where no file is.
 
     Raises:
-        BadFile: when the file is something else.
+        BadFile: when the file is something else, or was not measured on the same.
     """
     if not path.exists():
         return []
@@ -394,10 +394,14 @@ def read_policies(path: Path, machine: Mapping[str, object]) -> list[PolicySpeed
             )
             for row in written["policies"]
         ]
-        return speeds if written["machine"] == machine else []
+        same = written["machine"] == machine
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         problem = f"is not what `octo-bench speed` writes ({error})"
         raise BadFile(path, problem, fix) from error
+    if not same:
+        problem = "was measured on another machine, or with other versions"
+        raise BadFile(path, problem, "delete it, or write to another file")
+    return speeds
 
 
 def write_policies(speeds: Sequence[PolicySpeed], machine: Mapping[str, object], out: Path) -> None:

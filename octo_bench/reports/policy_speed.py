@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -11,6 +12,7 @@ from pathlib import Path
 from octo_bench.errors import BadFile
 from octo_bench.evaluation.policy_speed import EAGER, NAIVE, OptionSpeed, PolicySpeed
 from octo_bench.files import require_own_page, write_text
+from octo_bench.reading import read_text
 
 PAGE = "README.md"
 TITLE = "# Speed of policies"
@@ -85,10 +87,10 @@ def read_published(path: Path) -> list[Published]:
         BadFile: when it is something else.
     """
     columns = [field.name for field in fields(Published)]
+    text = read_text(path, BadFile, "it must be a CSV table")
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    except csv.Error as error:
         raise BadFile(path, f"cannot be read ({error})", "it must be a CSV table") from error
     if not rows or set(columns) - rows[0].keys():
         raise BadFile(path, f"must have the columns {', '.join(columns)}", "correct the table")

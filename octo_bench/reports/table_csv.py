@@ -10,6 +10,7 @@ from typing import Any
 
 from octo_bench.errors import BadFile
 from octo_bench.evaluation.conditions import Condition
+from octo_bench.reading import read_text
 from octo_bench.reports.references import Reference, ReferencePoint
 from octo_bench.reports.table import MEAN, Mean, Row, Table
 from octo_bench.reports.uncertainty import Uncertainty
@@ -169,10 +170,10 @@ def _several(row: Mapping[str, str]) -> Uncertainty | None:
 
 
 def _read_csv(path: Path, columns: Collection[str]) -> list[dict[str, str]]:
+    text = read_text(path, BadFile, "it must be a CSV table")
     try:
-        with path.open(newline="", encoding="utf-8") as file:
-            rows = list(csv.DictReader(file))
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        rows = list(csv.DictReader(io.StringIO(text, newline="")))
+    except csv.Error as error:
         raise BadFile(path, f"cannot be read ({error})", "it must be a CSV table") from error
     if missing := set(columns) - set(rows[0] if rows else ()):
         raise BadFile(path, f"lacks the column '{sorted(missing)[0]}'", "add it")
