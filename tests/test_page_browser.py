@@ -99,6 +99,7 @@ def test_it_renders_without_errors_and_asks_for_nothing(visit: Visit, report: Pa
     assert visit.said == []
     outside = [r.url for r in visit.asked if not r.url.startswith(("data:", "blob:"))]
     assert outside == [report.as_uri()]
+    visit.page.evaluate("document.querySelectorAll('details').forEach(each => each.open = true)")
     assert visit.page.locator("figure svg").count() > 8
     for figure in visit.page.locator("figure svg").all():
         box = figure.bounding_box()
