@@ -82,7 +82,7 @@ def page(calibration: Calibration) -> str:
             f"{_percent(mean(saved), 0)} on average, {_percent(min(saved), 0)} at least.",
             f"Within the budget, {_percent(mean(of_budget), 0)} of the {design.budget} pairs are "
             "saved on average; against a smaller test of fixed size, just as likely to be right "
-            "and planned with knowledge that one does not have, {_percent(mean(of_likely), 0)}, "
+            f"and planned with knowledge that one does not have, {_percent(mean(of_likely), 0)}, "
             "from {_percent(min(of_likely), 0)} to "
             f"{_percent(max(of_likely), 0)}.",
         ),
