@@ -24,10 +24,16 @@ from octo_bench.reading import is_folder
 Vector = tuple[float, float, float]
 VERSION = 1
 """Version of all environments. In version 0, an episode ended at the first success."""
+HOLD_STEPS = 20
+"""Control steps for which an episode goes on after the first success."""
+IMAGE_SIZE = 96
+"""Height and width of the images in an observation, pixels, unless others are asked for."""
 ACTION_SIZE_PER_ARM = 7
 PROPRIO_SIZE_PER_ARM = 11
 LONGEST_HORIZON = 20_000
 T = TypeVar("T")
+HELD = "hold"
+"""The stage after `success`, of an episode whose success has held to its end."""
 Stage = Literal[
     "reach", "grasp", "lift", "align", "turn", "wipe", "grasp_both", "hand_over", "success"
 ]
@@ -257,6 +263,13 @@ def environment_ids() -> tuple[str, ...]:
     )
 
 
+def horizons() -> dict[str, int]:
+    """The horizon of each task that names one, by name, without checking the files otherwise."""
+    named = {path.stem: _glance(path).get("horizon") for path in _files("tasks")}
+    allowed = range(1, LONGEST_HORIZON + 1)
+    return {task: steps for task, steps in named.items() if type(steps) is int and steps in allowed}
+
+
 def _id(task: str, embodiment: str, version: int = VERSION) -> str:
     return f"octo_bench/{task}-{embodiment}-v{version}"
 
@@ -294,13 +307,18 @@ def _own_folders() -> list[Path]:
 
 def _number_of_arms(path: Path) -> int:
     """How many arms a task takes or an embodiment has; 1 where the file does not say."""
-    try:
-        arms = read_table(path, BadDefinition).get("arms", 1)
-    except BadDefinition:
-        return 1  # reading it in earnest says what is wrong
+    arms = _glance(path).get("arms", 1)
     if isinstance(arms, list):
         return len(arms)
     return arms if isinstance(arms, int) else 1
+
+
+def _glance(path: Path) -> dict[str, Any]:
+    """What a file declares, unchecked; empty where it is none: reading it in earnest says why."""
+    try:
+        return read_table(path, BadDefinition)
+    except BadDefinition:
+        return {}
 
 
 def _files(kind: str, name: str = "*") -> list[Path]:

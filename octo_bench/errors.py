@@ -74,6 +74,21 @@ class IdleOption(OctoBenchError):
         return f"{option} has no effect {where}"
 
 
+class BadArgument(OctoBenchError, ValueError):
+    """An argument of an environment with a value that it cannot have."""
+
+    def __init__(self, argument: str, value: object, allowed: str) -> None:
+        super().__init__(argument, repr(value), allowed)
+
+    def __str__(self) -> str:
+        argument, value, allowed = self.args
+        return f"{argument} is {value}; use {allowed}"
+
+
+class BadAction(OctoBenchError, ValueError):
+    """An action that an environment cannot take."""
+
+
 class BadDefinition(BadFile):
     """An embodiment, task or suite file under `envs/`."""
 

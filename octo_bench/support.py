@@ -31,8 +31,9 @@ _FIX = "make it again with `octo-bench demonstrators`"
 class Demonstrated:
     """How often the scripted expert of one environment succeeded, over `seeds` seeds.
 
-    `mean_steps` is of the successes; `failures` says how far the others got, as "grasp 3, lift 1";
-    `stock_successes` is with robosuite's own controller on the same seeds, -1 if not measured.
+    `mean_steps` is of the successes, until the task is done for the first time; `failures` says how
+    far the others got, as "grasp 3, lift 1"; `stock_successes` is with robosuite's own controller
+    on the same seeds, -1 if not measured.
     """
 
     env_id: str

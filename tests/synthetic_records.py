@@ -31,7 +31,7 @@ def made_up(episode: int, success: bool, **changes: object) -> EpisodeRecord:
         initial_state_sha256=f"{episode:064x}",
         success_once=success,
         steps=70 + episode if success else 100,
-        furthest_stage="success" if success else "reach",
+        furthest_stage="hold" if success else "reach",
         latency_ms_p50=20.0,
         action_jerk=0.1,
         error="",

@@ -72,7 +72,7 @@ def episode(number: int, success: bool, **more: object) -> EpisodeRecord:
         initial_state_sha256=start,
         success_once=success,
         steps=80 + number if success else 200,
-        furthest_stage="success" if success else ["none", *stages[:-1]][number % len(stages)],
+        furthest_stage="hold" if success else ["none", *stages[:-1]][number % len(stages)],
         latency_ms_p50=30.0 + number,
         action_jerk=0.1,
         error="",

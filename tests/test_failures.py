@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from octo_bench.agents.random import RandomAgent
 from octo_bench.cli import run
@@ -45,6 +46,13 @@ def determined(records: list[EpisodeRecord]) -> list[dict[str, object]]:
 @pytest.fixture(scope="module")
 def undisturbed() -> list[EpisodeRecord]:
     return evaluate("random", LIFT, EPISODES, progress=False)
+
+
+@pytest.fixture(scope="module")
+def lift() -> Iterator[OctoBenchEnvironment]:
+    env = OctoBenchEnvironment(LIFT, images=False)
+    yield env
+    env.close()
 
 
 class Faulty(OctoBenchEnvironment):
@@ -179,16 +187,108 @@ def _spy(act: Any, seen: list[np.ndarray]) -> Any:
     return spying
 
 
-def test_a_simulation_that_becomes_unstable_is_an_error() -> None:
+def test_actions_that_break_the_physics_are_a_failure_of_the_policy() -> None:
+    """The next episode of the same environment comes out as in a fresh one."""
+
     class Wild(OctoBenchEnvironment):
+        broken = False
+
         def step(self, action: np.ndarray, *, observe: bool = True) -> tuple:
             stepped = super().step(action, observe=observe)
-            self.world.data.qvel[0] = np.nan
+            if not self.broken and self._steps == 2:
+                self.world.data.qvel[0] = np.nan
+                type(self).broken = True
             return stepped
 
-    (record,) = roll_out(RandomAgent(7), [Wild(LIFT, images=False)], [0], 0)
-    assert record.error == "FloatingPointError: the simulation is unstable: velocities diverged"
-    assert (record.steps, record.policy_fault) == (2, "")
+    wild = [Wild(LIFT, images=False)]
+    first, second = roll_out(RandomAgent(7), wild, [0, 1], 0)
+    assert (first.error, first.steps, first.success_once, first.success_held) == (
+        "",
+        3,
+        False,
+        False,
+    )
+    assert first.policy_fault == (
+        "its action 2 broke the physics: the simulation is unstable: velocities diverged"
+    )
+    (alone,) = roll_out(RandomAgent(7), [OctoBenchEnvironment(LIFT, images=False)], [1], 0)
+    assert determined([second]) == determined([alone])
+
+
+@pytest.mark.parametrize(
+    ("answer", "fault"),
+    [
+        (np.zeros((8, 4, 8)), "its action chunk has shape (8, 4, 8), not (8, at least 4, 7)"),
+        (np.zeros((8, 4, 6)), "its action chunk has shape (8, 4, 6), not (8, at least 4, 7)"),
+        (np.zeros((4, 4, 7)), "its action chunk has shape (4, 4, 7), not (8, at least 4, 7)"),
+        (np.zeros((8, 2, 7)), "its action chunk has shape (8, 2, 7), not (8, at least 4, 7)"),
+        (np.zeros((8, 0, 7)), "its action chunk has shape (8, 0, 7), not (8, at least 4, 7)"),
+        (np.zeros((8, 7)), "its action chunk has shape (8, 7), not (8, at least 4, 7)"),
+        (np.zeros((8, 4, 7), complex), "its action chunk has entries of type complex128"),
+        (np.full((8, 4, 7), "up"), "its action chunk has entries of type <U2"),
+        ([[0.0], [0.0, 1.0]], "its action chunk is no array of numbers"),
+        (None, "its action chunk has entries of type object"),
+    ],
+    ids=str,
+)
+def test_an_answer_of_another_shape_or_type_is_a_failure_of_the_policy(
+    lift: OctoBenchEnvironment, answer: object, fault: str
+) -> None:
+    class Wrong(RandomAgent):
+        execute = 4
+
+        def act(self, *asked: Any) -> object:
+            return answer
+
+    (record,) = roll_out(Wrong(7), [lift], [0], 0)
+    assert (record.policy_fault, record.error, record.steps) == (fault, "", 0)
+    assert (record.success_once, record.success_held, record.furthest_stage) == (
+        False,
+        False,
+        "none",
+    )
+
+
+def test_an_agent_that_executes_nothing_does_not_hang(lift: OctoBenchEnvironment) -> None:
+    agent = RandomAgent(7)
+    agent.execute = 0
+    (record,) = roll_out(agent, [lift], [0], 0)
+    assert record.policy_fault == "it executes 0 actions of each chunk"
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 20.00 MiB."),
+        RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory: you tried to"),
+        ConnectionResetError("Connection reset by peer"),
+        TimeoutError("timed out"),
+        OSError(28, "No space left on device"),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_memory_and_connections_are_the_infrastructures(
+    lift: OctoBenchEnvironment, error: Exception
+) -> None:
+    class Breaking(RandomAgent):
+        def act(self, *asked: Any) -> np.ndarray:
+            raise error
+
+    (record,) = roll_out(Breaking(7), [lift], [0], 0)
+    assert record.error == f"{type(error).__name__}: {error}"
+    assert (record.policy_fault, record.success_held) == ("", False)
+
+
+@pytest.mark.parametrize("error", [RuntimeError("shapes differ"), FileNotFoundError("notes.txt")])
+def test_a_bug_of_a_policy_is_not_the_infrastructures(
+    lift: OctoBenchEnvironment, error: Exception
+) -> None:
+    class Buggy(RandomAgent):
+        def act(self, *asked: Any) -> np.ndarray:
+            raise error
+
+    with pytest.raises(type(error), match=str(error)):
+        list(roll_out(Buggy(7), [lift], [0], 0))
 
 
 def test_a_policy_that_answers_with_no_number_has_failed() -> None:

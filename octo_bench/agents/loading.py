@@ -8,19 +8,26 @@ import shutil
 from octo_bench.agents.execution import with_execution
 from octo_bench.agents.inference import DEFAULT, Inference
 from octo_bench.agents.protocol import Agent
-from octo_bench.definitions import Environment
+from octo_bench.definitions import IMAGE_SIZE, Environment
 from octo_bench.errors import BadInference, MissingDependency, UnsupportedEnvironment
 
 BASELINES = ("random", "expert")
 
 
-def load_agent(policy: str, declared: Environment, inference: Inference = DEFAULT) -> Agent:
+def load_agent(
+    policy: str,
+    declared: Environment,
+    inference: Inference = DEFAULT,
+    *,
+    image_size: int = IMAGE_SIZE,
+) -> Agent:
     """The agent of `policy` for an environment.
 
     Args:
         policy: "random", "expert", a name under `policies/`, a folder or a Hub id.
         declared: its environment; the action scaling of its arm is used if the policy has one.
         inference: the inference options.
+        image_size: of the images that it will see, pixels.
 
     Raises:
         UnknownName: for an unknown name.
@@ -28,7 +35,8 @@ def load_agent(policy: str, declared: Environment, inference: Inference = DEFAUL
             proprioception.
         BadInference: for options that the policy does not have.
         MissingDependency: when the network is to be compiled and there is no compiler.
-        UnsupportedEnvironment: for a policy of another action size.
+        UnsupportedEnvironment: for a policy of another action size, or that sees images of another
+            size.
     """
     if policy in BASELINES:
         return _baseline(policy, declared, inference)
@@ -49,14 +57,12 @@ def load_agent(policy: str, declared: Environment, inference: Inference = DEFAUL
     )
     if inference.compiled:
         _require_compiler()
-    if config.architecture == "octo-1.5":
-        from octo_bench.agents.octo_1_5 import Octo15Agent as PolicyAgent
-    else:
-        from octo_bench.agents.octo import OctoAgent as PolicyAgent
-    from octo_bench.agents.octo_1_5 import METRIC_ENTRIES
+    from octo_bench.agents.octo import OctoAgent
+    from octo_bench.agents.octo_1_5 import METRIC_ENTRIES, Octo15Agent
 
     read = read_policy(folder)
-    agent = PolicyAgent(read, inference, declared.embodiment.name)
+    kind = Octo15Agent if config.architecture == "octo-1.5" else OctoAgent
+    agent = kind(read, inference, declared.embodiment.name)
     if agent.action_size != declared.action_size:
         raise UnsupportedEnvironment(
             f"{policy} has actions of {agent.action_size} entries, {declared.id} takes "
@@ -69,6 +75,8 @@ def load_agent(policy: str, declared: Environment, inference: Inference = DEFAUL
             f"what {declared.id} takes; fine-tune it on demonstrations of that environment"
         )
     require_proprio(read, declared.proprio_size)
+    if isinstance(agent, OctoAgent):
+        agent.require_images(image_size)
     return with_execution(agent, inference)
 
 

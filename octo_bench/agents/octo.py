@@ -14,6 +14,7 @@ from octo_bench.agents.protocol import TaskInput
 from octo_bench.checkpoints.folder import Policy
 from octo_bench.checkpoints.text import TextTokenizer, find_tokenizer
 from octo_bench.demonstrations.layout import IMAGES, SECOND_WRIST
+from octo_bench.errors import UnsupportedEnvironment
 from octo_bench.models.octo import Octo
 
 if TYPE_CHECKING:
@@ -49,6 +50,19 @@ class OctoAgent:
     def begin(self, slot: int, environment: OctoBenchEnvironment, seed: int) -> None:
         """Nothing: the network keeps no state between queries."""
 
+    def require_images(self, size: int) -> None:
+        """Check that the network was trained with images of this size, pixels.
+
+        Raises:
+            UnsupportedEnvironment: if it was not.
+        """
+        own = self._config.image_size
+        if size != own:
+            raise UnsupportedEnvironment(
+                f"{self._folder} sees images of {own} x {own} pixels and is shown {size} x {size}; "
+                f"make the environment with image_size={own}"
+            )
+
     @torch.inference_mode()
     def act(
         self,
@@ -71,7 +85,11 @@ class OctoAgent:
 
         Raises:
             BadCheckpoint: when there is text and no tokenizer for it.
+            UnsupportedEnvironment: for images of another size than the network was trained with.
         """
+        for name in self._cameras:
+            if name in observations:
+                self.require_images(observations[name].shape[-2])
         timesteps = torch.from_numpy(observations["timestep_pad_mask"])
         proprio = self._proprio.normalise(observations["proprio"])
         normalised = self._network(

@@ -107,6 +107,7 @@ def watch(
     task: Task = "language",
 ) -> None:
     """Roll out one episode as `evaluate` does, and film it with the front camera."""
+    from octo_bench.evaluation.comparison import outcome
     from octo_bench.evaluation.films import watch as watch_episode
     from octo_bench.files import require_new, require_writable
 
@@ -116,8 +117,7 @@ def watch(
     require_new(out)
     inference = _inference(execute, ensemble, diffusion_steps, half, compiled, task)
     record = watch_episode(policy, env, episode, out, seed, suite, level, inference)
-    outcome = "success" if record.success_once else f"furthest stage '{record.furthest_stage}'"
-    print(f"{out}: {outcome} after {record.steps} steps")
+    print(f"{out}: {outcome(record)}")
 
 
 def speed(

@@ -64,7 +64,7 @@ def survey(
 def survey_one(env_id: str, seeds: int, stock: bool) -> Demonstrated:
     """Run one scripted expert on the first `seeds` seeds of the survey."""
     tries = _tries(env_id, seeds, "fast")
-    steps = [each.steps for each in tries if each.success]
+    steps = [each.first_success_step for each in tries if each.success]
     failed = Counter(each.furthest_stage for each in tries if not each.success)
     return Demonstrated(
         env_id=env_id,

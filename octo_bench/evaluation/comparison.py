@@ -14,7 +14,14 @@ import numpy as np
 from octo_bench.definitions import recorded_environment
 from octo_bench.errors import Mismatch
 from octo_bench.evaluation.matching import EpisodeSet, Pair, match
-from octo_bench.evaluation.records import OLD_RECORDS, EpisodeRecord, measure_of, succeeded
+from octo_bench.evaluation.records import (
+    OLD_RECORDS,
+    EpisodeRecord,
+    measure_of,
+    stages_of,
+    succeeded,
+    success_text,
+)
 from octo_bench.evaluation.records import Measure as SuccessMeasure
 from octo_bench.evaluation.regression import Place
 from octo_bench.simulation.stages import NO_STAGE
@@ -177,9 +184,7 @@ def outcome(record: EpisodeRecord) -> str:
     if record.error:
         return f"error ({record.error})"
     if record.success_once:
-        lost = " and lost it" if record.success_held is False else ""
-        reached = "reached success" if lost else "success"
-        return f"{reached} after {record.first_success_step} steps{lost}"
+        return success_text(record)
     fault = f" ({record.policy_fault})" if record.policy_fault else ""
     if record.furthest_stage == NO_STAGE:
         return f"failed before the first stage{fault}"
@@ -206,7 +211,8 @@ def measure(name: str, a: Sequence[float], b: Sequence[float]) -> Measure:
 
 def _compare_place(place: Place, pairs: Sequence[Pair], success: SuccessMeasure) -> PlaceComparison:
     solved = [pair for pair in pairs if all(record.success_once for record in pair)]
-    stages = recorded_environment(place.env_id).task.stages
+    declared = recorded_environment(place.env_id).task.stages
+    stages = stages_of(declared, [record for pair in pairs for record in pair])
     return replace(
         _tested(str(place), pairs, success),
         measures=(

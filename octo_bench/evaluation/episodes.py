@@ -6,8 +6,9 @@ generator of its own, and the policy is always called with a batch of `SLOTS` ro
 episode is: a row's actions then have the same bits whatever the other rows hold. A slot that
 finishes takes the next episode.
 
-An infrastructure error ends an episode, which then is neither a success nor a failure. A policy
-that returns NaN or infinity has failed.
+An infrastructure error ends an episode, which then is neither a success nor a failure. A fault of
+the policy's own ends it, too, and it has failed then: an action chunk of the wrong shape or type,
+actions that are not finite, and actions that break the physics.
 """
 
 from __future__ import annotations
@@ -33,6 +34,7 @@ from octo_bench.evaluation.records import EpisodeRecord
 from octo_bench.simulation.environment import OctoBenchEnvironment
 from octo_bench.simulation.initial_states import environment_seed, has_initial_state
 from octo_bench.simulation.stages import NO_STAGE
+from octo_bench.simulation.world import UnstableSimulation
 
 SLOTS = 8
 INFRASTRUCTURE_ERRORS = (
@@ -40,7 +42,20 @@ INFRASTRUCTURE_ERRORS = (
     np.linalg.LinAlgError,
     FloatingPointError,
     MemoryError,
+    torch.OutOfMemoryError,
+    torch.AcceleratorError,
+    ConnectionError,
+    TimeoutError,
 )
+_FILE_ERRORS = (
+    FileNotFoundError,
+    FileExistsError,
+    IsADirectoryError,
+    NotADirectoryError,
+    PermissionError,
+)
+_ALLOCATION_FAILED = "DefaultCPUAllocator"
+"""In the text of the RuntimeError that PyTorch raises when the memory of the CPU is used up."""
 
 
 def use_one_thread() -> None:
@@ -107,7 +122,12 @@ class _Slot:
         self.noise = np.random.default_rng(noise_key)
         frozen = has_initial_state(declared, study_seed, episode)
         self._options = {"initial_state": episode} if frozen else {}
-        self.info: dict[str, Any] = {"success": False, "furthest_stage": NO_STAGE}
+        self.info: dict[str, Any] = {
+            "success_once": False,
+            "success_held": False,
+            "first_success_step": 0,
+            "furthest_stage": NO_STAGE,
+        }
         self.initial_state_sha256 = ""
         self._trajectory = hashlib.sha256()
         self.latencies: list[float] = []
@@ -135,15 +155,17 @@ class _Slot:
         with self.accounting():
             for left, action in zip(range(len(actions), 0, -1), actions, strict=True):
                 if not np.isfinite(action).all():
-                    self.policy_fault = f"its action {len(self.actions)} is not finite"
-                    self.finished = True
+                    self.fault(f"its action {len(self.actions)} is not finite")
                     return
                 self.actions.append(action)
                 seen = left <= self.window
-                observation, _, terminated, truncated, self.info = self.env.step(
-                    action, observe=seen
-                )
-                self.env.world.require_stable()
+                observation, _, terminated, truncated, info = self.env.step(action, observe=seen)
+                try:
+                    self.env.world.require_stable()
+                except UnstableSimulation as error:
+                    self.fault(f"its action {len(self.actions) - 1} broke the physics: {error}")
+                    return
+                self.info = info
                 self._trajectory.update(bytes.fromhex(self.env.world.state_sha256()))
                 if seen:
                     self.history.add(observation)
@@ -156,7 +178,9 @@ class _Slot:
         """An infrastructure error inside ends the episode and is noted."""
         try:
             yield
-        except INFRASTRUCTURE_ERRORS as error:
+        except Exception as error:
+            if not is_infrastructure(error):
+                raise
             self.fail(error)
 
     def fail(self, error: Exception) -> None:
@@ -164,14 +188,20 @@ class _Slot:
         self.error = f"{type(error).__name__}: {error}"
         self.finished = True
 
+    def fault(self, reason: str) -> None:
+        """End the episode, which has failed by the policy's own fault."""
+        self.policy_fault = reason
+        self.finished = True
+
     def record(self) -> EpisodeRecord:
         """The record; the caller adds the policy's name."""
-        success = bool(self.info["success"]) and not self.error
+        counts = not self.error
         return replace(
             blank_record(self.env.world.declared, self.episode, self.seed),
             initial_state_sha256=self.initial_state_sha256,
-            success_once=success,
-            first_success_step=len(self.actions) * success,
+            success_once=counts and self.info["success_once"],
+            success_held=counts and self.info["success_held"],
+            first_success_step=self.info["first_success_step"] if counts else 0,
             steps=len(self.actions),
             furthest_stage=self.info["furthest_stage"],
             latency_ms_p50=float(np.median(self.latencies)) if self.latencies else 0.0,
@@ -204,7 +234,40 @@ def blank_record(declared: Environment, episode: int, seed: int) -> EpisodeRecor
         latency_ms_p50=0.0,
         action_jerk=0.0,
         error="",
+        success_held=False,
     )
+
+
+def is_infrastructure(error: Exception) -> bool:
+    """Whether an error is the machine's or the connection's, so that another try may go well."""
+    if isinstance(error, INFRASTRUCTURE_ERRORS):
+        return True
+    if isinstance(error, OSError):  # libraries derive theirs of broken connections from it, too
+        return not isinstance(error, _FILE_ERRORS)
+    return isinstance(error, RuntimeError) and _ALLOCATION_FAILED in str(error)
+
+
+def chunk_fault(chunk: object, execute: int, action_size: int) -> str:
+    """What is wrong with an answer of `Agent.act` as a whole; "" if nothing is.
+
+    Args:
+        chunk: the answer; (SLOTS, T, A) numbers, T at least `execute`.
+        execute: how many of its actions are executed.
+        action_size: entries of an action, A.
+    """
+    if execute < 1:
+        return f"it executes {execute} actions of each chunk"
+    try:
+        found = np.asarray(chunk)
+    except ValueError:
+        return "its action chunk is no array of numbers"
+    if found.dtype.kind not in "fiu":
+        return f"its action chunk has entries of type {found.dtype}"
+    wanted = f"({SLOTS}, at least {execute}, {action_size})"
+    rows_and_entries = found.ndim == 3 and (found.shape[0], found.shape[2]) == (SLOTS, action_size)
+    if not rows_and_entries or found.shape[1] < execute:
+        return f"its action chunk has shape {found.shape}, not {wanted}"
+    return ""
 
 
 def _ask_and_execute(
@@ -217,15 +280,21 @@ def _ask_and_execute(
     started = time.perf_counter()
     try:
         chunk = agent.act(*_batch(running, agent, env))
-    except INFRASTRUCTURE_ERRORS as error:
+    except Exception as error:
+        if not is_infrastructure(error):
+            raise
         # Whose it was is not known; each is tried again alone.
         for _, slot in running:
             slot.fail(error)
         return
     latency = 1e3 * (time.perf_counter() - started)
+    wrong = chunk_fault(chunk, agent.execute, env.world.declared.action_size)
     for row, slot in running:
         slot.latencies.append(latency)
-        slot.execute(chunk[row, : agent.execute])
+        if wrong:
+            slot.fault(wrong)
+        else:
+            slot.execute(np.asarray(chunk[row])[: agent.execute])
 
 
 def _jerk(actions: np.ndarray) -> float:

@@ -29,8 +29,9 @@ def goal_image(
     environment.reset(seed=seed, options=options)
     motion = demonstrate(environment.world)
     while True:
-        observation, _, succeeded, truncated, _ = environment.step(next(motion).astype(np.float32))
-        if succeeded:
+        action = next(motion).astype(np.float32)
+        observation, _, _, truncated, info = environment.step(action)
+        if info["success"]:
             return observation["image_primary"]
         if truncated:
             return None

@@ -12,6 +12,7 @@ from typing import Literal
 import pyarrow
 import pyarrow.parquet
 
+from octo_bench.definitions import HELD
 from octo_bench.errors import BadRecords
 from octo_bench.evaluation.provenance import Provenance
 from octo_bench.files import atomic_path
@@ -113,6 +114,19 @@ def succeeded(record: EpisodeRecord, measure: Measure) -> bool:
     if record.success_held is None:
         raise ValueError(OLD_RECORDS)
     return record.success_held
+
+
+def success_text(record: EpisodeRecord) -> str:
+    """For people, of an episode in which the task was done: "success after 52 steps"."""
+    after = f"success after {record.first_success_step} steps"
+    return f"reached {after} and lost it" if record.success_held is False else after
+
+
+def stages_of(declared: Sequence[str], records: Iterable[EpisodeRecord]) -> tuple[str, ...]:
+    """The stages that some episodes pass, in order: those of their task, and whether success held,
+    where the records tell."""
+    told = any(record.success_held is not None for record in records)
+    return (*declared, HELD) if told else tuple(declared)
 
 
 _ADDED_COLUMNS = tuple(

@@ -9,7 +9,7 @@ import numpy as np
 from octo_bench.definitions import file_of
 from octo_bench.errors import BadDefinition
 from octo_bench.experts import bins, cubes, doors, nuts, two_arms, wiping
-from octo_bench.experts.motions import Motion
+from octo_bench.experts.motions import Motion, still
 from octo_bench.simulation.world import World
 
 _DEMONSTRATORS: dict[str, Callable[[World], Motion]] = {
@@ -22,6 +22,11 @@ _DEMONSTRATORS: dict[str, Callable[[World], Motion]] = {
     "lift_pot": two_arms.lift_pot,
     "hand_over": two_arms.hand_over,
 }
+
+
+_GOING_ON = ("open_door",)
+"""Those whose motion goes on after a success, and keeps it: the spring of the handle pulls an arm
+that only holds still, and the door with it, back."""
 
 
 def demonstrate(world: World) -> Motion:
@@ -41,3 +46,18 @@ def demonstrate(world: World) -> Motion:
         )
     base = np.zeros(world.declared.embodiment.base_actions)
     return (np.concatenate([arms, base]) for arms in _DEMONSTRATORS[task.demonstrator](world))
+
+
+def after_success(world: World, motion: Motion, last: np.ndarray) -> np.ndarray:
+    """The expert's action (A,) in a step after its first success.
+
+    It holds still, with the grippers as they were; the door it opens a little further and keeps.
+
+    Args:
+        world: where it acts.
+        motion: what `demonstrate` gave.
+        last: its action before.
+    """
+    if world.declared.task.demonstrator in _GOING_ON:
+        return next(motion)
+    return still(last, world.declared.gripper_entries)

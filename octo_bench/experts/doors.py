@@ -20,15 +20,18 @@ _BACKING_STEPS = 10
 _TURNED = 1.25
 _TURN_AHEAD = 0.4
 _PULL_AHEAD = 0.06
+_OPENED = 0.36  # rad; from 0.3 on robosuite calls it open, at 0.4 its hinge ends
 _LOST = 0.06
 
 
 def open_door(world: World) -> Motion:
     """Grip the handle's bar, turn it down and pull the door open; again when the bar slips out."""
+    shut = world.thing("Door_door").rotation
     while True:
         yield from _grip(world)
         yield from _turn(world)
-        yield from _pull(world)
+        yield from _pull(world, shut)
+        yield from _keep(world)
         for _ in range(_BACKING_STEPS):
             yield servo_pose(world, _at_bar(world, _turned(world), outward=_BEFORE), OPEN)
 
@@ -50,12 +53,25 @@ def _turn(world: World) -> Motion:
         yield servo_pose(world, _at_bar(world, _turned(world) + _TURN_AHEAD), CLOSE)
 
 
-def _pull(world: World) -> Motion:
-    """Pull the door open by the bar, which is kept turned against its spring."""
+def _pull(world: World, shut: np.ndarray) -> Motion:
+    """Pull the door open by the bar, which is kept turned against its spring.
+
+    Args:
+        world: where the door is.
+        shut: its rotation matrix (3, 3) while it is shut.
+    """
     for _ in range(_PULLING_STEPS):
-        if _lost(world):
+        turn = world.thing("Door_door").rotation @ shut.T
+        if _lost(world) or np.arccos(np.clip((np.trace(turn) - 1) / 2, -1, 1)) > _OPENED:
             return
         yield servo_pose(world, _at_bar(world, np.pi / 2, outward=_PULL_AHEAD), CLOSE)
+
+
+def _keep(world: World) -> Motion:
+    """Stay where the door is open, which the spring of the bar would pull shut again."""
+    here = world.tool()
+    while not _lost(world):
+        yield servo_pose(world, here, CLOSE)
 
 
 def _at_bar(world: World, angle: float, deep: float = 0.0, outward: float = 0.0) -> Pose:

@@ -7,7 +7,7 @@ moves one arm; `together` moves two.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 import mujoco
 import numpy as np
@@ -135,6 +135,13 @@ def together(world: World, *motions: Motion) -> Motion:
         if all(ended):
             return
         yield np.concatenate(last)
+
+
+def still(action: np.ndarray, grippers: Sequence[int]) -> np.ndarray:
+    """The action that moves nothing and commands the grippers, at these entries, as `action`."""
+    held = np.zeros_like(action)
+    held[list(grippers)] = action[list(grippers)]
+    return held
 
 
 def leaning(world: World, motion: Motion, most: float = 0.6) -> Motion:

@@ -13,7 +13,13 @@ from typing import get_args
 from octo_bench.definitions import Stage, recorded_environment
 from octo_bench.errors import UnknownName
 from octo_bench.evaluation.conditions import Condition, condition_of
-from octo_bench.evaluation.records import EpisodeRecord, Measure, measure_of, succeeded
+from octo_bench.evaluation.records import (
+    EpisodeRecord,
+    Measure,
+    measure_of,
+    stages_of,
+    succeeded,
+)
 from octo_bench.reports.head_comparison import HeadPair, compare_heads
 from octo_bench.reports.references import Against, ReferencePoint
 from octo_bench.reports.table import Mean, Row, Table, summarise
@@ -363,7 +369,7 @@ def _stages(env_id: str, records: Sequence[EpisodeRecord]) -> tuple[str, ...]:
     """The task's stages, as declared; of a task that is not declared any more, those seen."""
     seen = {record.furthest_stage for record in records} - {_FAILED_AT_ONCE}
     try:
-        declared: tuple[str, ...] = recorded_environment(env_id).task.stages
+        declared = stages_of(recorded_environment(env_id).task.stages, records)
     except UnknownName:
         declared = ()
     if seen <= set(declared):

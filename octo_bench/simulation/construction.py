@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import logging
 from typing import Any
 
 from octo_bench.definitions import Environment, file_of
@@ -23,13 +22,9 @@ def construct(declared: Environment, **options: Any) -> Any:
         BadDefinition: when robosuite has no such task or robot.
         MissingDependency: when the package that brings the robot is not installed.
     """
-    logging.disable(logging.WARNING)  # robosuite warns of what we do not use
     import robosuite
     from robosuite.environments.base import REGISTERED_ENVS
     from robosuite.robots import ROBOT_CLASS_MAPPING
-
-    logging.disable(logging.NOTSET)
-    logging.getLogger("robosuite_logs").setLevel(logging.ERROR)
 
     task, embodiment = declared.task, declared.embodiment
     if embodiment.package:

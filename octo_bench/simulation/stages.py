@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from octo_bench.definitions import Stage
+from octo_bench.definitions import HELD, Stage
 from octo_bench.simulation.world import World
 
 NO_STAGE = "none"
@@ -35,8 +35,12 @@ class StageTracker:
             self._next = len(stages)
         while self._next < len(stages) and _CHECKS[stages[self._next]](self):
             self._next += 1
-        if self._next:
+        if self._next and self.furthest != HELD:
             self.furthest = stages[self._next - 1]
+
+    def hold(self) -> None:
+        """The success has held until the end of the episode."""
+        self.furthest = HELD
 
     def _position(self, name: str) -> np.ndarray:
         return self._world.thing(name).position

@@ -31,6 +31,10 @@ _WILD = {
 """MuJoCo's warnings of unstable joints, after which it resets the model."""
 
 
+class UnstableSimulation(FloatingPointError):
+    """Joints became unstable; MuJoCo resets the model then, so the episode is over."""
+
+
 @dataclass(frozen=True)
 class Pose:
     """A position (3,) in metres and a rotation matrix (3, 3), in the world."""
@@ -144,11 +148,11 @@ class World:
         """Check that no joint has become unstable since the reset; MuJoCo itself continues.
 
         Raises:
-            FloatingPointError: names what was not a number, or a huge one.
+            UnstableSimulation: names what was not a number, or a huge one.
         """
         warnings = self.data.warning.number
         if wild := [name for name, kind in _WILD.items() if warnings[kind]]:
-            raise FloatingPointError(f"the simulation is unstable: {', '.join(wild)} diverged")
+            raise UnstableSimulation(f"the simulation is unstable: {', '.join(wild)} diverged")
 
     def state(self) -> np.ndarray:
         """The simulation's state, [time, qpos, qvel] as robosuite flattens it, float64."""

@@ -11,7 +11,7 @@ from octo_bench.agents.inference import described
 from octo_bench.errors import BadFile, BadRecords, OctoBenchError, UnknownName
 from octo_bench.evaluation.code import code_sha256
 from octo_bench.evaluation.provenance import versions
-from octo_bench.evaluation.records import EpisodeRecord, read_provenance
+from octo_bench.evaluation.records import EpisodeRecord, read_provenance, success_text
 from octo_bench.machine import processor
 from octo_bench.paths import study_roots
 from octo_bench.studies.artifacts import RECORDS, RESULT, read_result
@@ -204,7 +204,7 @@ def outcome(record: EpisodeRecord) -> str:
     if record.error:
         return f"an infrastructure error after {record.steps} steps ({record.error})"
     if record.success_once:
-        return f"success after {record.first_success_step} steps"
+        return success_text(record)
     fault = f" ({record.policy_fault})" if record.policy_fault else ""
     return f"failure after {record.steps} steps, furthest stage '{record.furthest_stage}'{fault}"
 
