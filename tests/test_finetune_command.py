@@ -95,6 +95,21 @@ def test_few_demonstrations_take_few_steps(folder: Path, tmp_path: Path) -> None
     assert recorded(tmp_path / "out", replace(default, optimisation=changed))
 
 
+def test_a_draw_is_trained_on_its_own_demonstrations(folder: Path, tmp_path: Path) -> None:
+    toy = toy_demonstrations(DEMOS, 4)
+    write_demonstrations(replace(toy, episodes=toy.episodes[25:45]), tmp_path / "toy.hdf5")
+    options = ["--steps", "2", "--batch-size", "4"]
+    policy = str(folder / "policy")
+    assert finetune(tmp_path, tmp_path / "alone", *options, policy=policy, demos=20) == 0
+    drawn = [*options, "--draw", "1", "--per-draw", "25"]
+    assert finetune(folder, tmp_path / "drawn", *drawn, demos=20) == 0
+    assert finetune(folder, tmp_path / "first", *options, demos=20) == 0
+    alone, second, first = (
+        (tmp_path / name / "model.safetensors").read_bytes() for name in ("alone", "drawn", "first")
+    )
+    assert second == alone != first
+
+
 def test_a_study_gives_settings_for_other_numbers_of_demonstrations() -> None:
     study = read_study(find_study("finetuning"))
     by_demos = {demos: settings_for(study, "octo-tiny", demos) for demos in (3, 20, 50)}
