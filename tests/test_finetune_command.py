@@ -128,7 +128,7 @@ def test_a_baseline_cannot_be_fine_tuned(
     folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], policy: str
 ) -> None:
     assert finetune(folder, tmp_path / "out", policy=policy) == 2
-    assert f"'{policy}' has no network to fine-tune; choose one of" in mistake(capsys)
+    assert f"'{policy}' has no network to fine-tune; choose a policy from" in mistake(capsys)
     assert list(tmp_path.iterdir()) == []
 
 
