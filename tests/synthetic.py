@@ -18,15 +18,20 @@ from tokenizers.processors import TemplateProcessing
 from transformers import T5Config as T5Sizes
 from transformers import T5ForConditionalGeneration
 
-from octo_bench.checkpoints.folder import Actions, write_policy
+from octo_bench.checkpoints.config import Actions
+from octo_bench.checkpoints.folder import write_policy
 from octo_bench.definitions import PROPRIO_SIZE_PER_ARM
 from octo_bench.demonstrations.dataset import Demonstrations, Episode
 from octo_bench.demonstrations.normalisation import Statistics
 from octo_bench.demonstrations.windows import statistics_of
-from octo_bench.models.categorical_head import CategoricalConfig
-from octo_bench.models.diffusion_head import DiffusionConfig
-from octo_bench.models.language import LanguageConfig
-from octo_bench.models.octo import OctoConfig
+from octo_bench.models.config import (
+    CategoricalConfig,
+    DiffusionConfig,
+    LanguageConfig,
+    OctoConfig,
+    TransformerConfig,
+    VisionConfig,
+)
 from octo_bench.models.octo_1_5.config import DiffusionConfig as Octo15DiffusionConfig
 from octo_bench.models.octo_1_5.config import (
     DiscreteConfig,
@@ -35,8 +40,6 @@ from octo_bench.models.octo_1_5.config import (
     T5Config,
 )
 from octo_bench.models.octo_1_5.network import Octo15
-from octo_bench.models.transformer import TransformerConfig
-from octo_bench.models.vision import VisionConfig
 
 SIZE = 24
 

@@ -13,15 +13,8 @@ import pytest
 import torch
 from synthetic import tiny_config
 
-from octo_bench.checkpoints.folder import (
-    build_model,
-    describe,
-    find_policy,
-    image_sizes,
-    read_config,
-    read_policy,
-    write_policy,
-)
+from octo_bench.checkpoints.config import find_policy, image_sizes, read_config
+from octo_bench.checkpoints.folder import build_model, describe, read_policy, write_policy
 from octo_bench.checkpoints.text import find_tokenizer
 from octo_bench.cli import run
 from octo_bench.demonstrations.normalisation import Affine, Statistics

@@ -8,9 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from octo_bench.models.config import VisionConfig
 from octo_bench.models.octo_1_5.config import ImageTokenizerConfig
 from octo_bench.models.octo_1_5.image_tokenizer import ImageTokenizer
-from octo_bench.models.vision import VisionConfig, VisionEncoder
+from octo_bench.models.vision import VisionEncoder
 
 FLAT, LOW_CONTRAST = "flat", "low contrast"
 

@@ -15,13 +15,9 @@ from synthetic import tiny_config
 from torch import Tensor, nn
 
 from octo_bench.demonstrations.normalisation import Kind, action_scaling
-from octo_bench.models.categorical_head import CategoricalConfig, CategoricalHead
-from octo_bench.models.diffusion_head import (
-    DiffusionConfig,
-    DiffusionHead,
-    Schedule,
-    cumulative_alphas,
-)
+from octo_bench.models.categorical_head import CategoricalHead
+from octo_bench.models.config import CategoricalConfig, DiffusionConfig, Schedule
+from octo_bench.models.diffusion_head import DiffusionHead, cumulative_alphas
 from octo_bench.models.diffusion_unet import GroupNorm1d
 from octo_bench.models.octo import Octo
 

@@ -16,11 +16,11 @@ from torchvision.transforms.functional import normalize
 
 from octo_bench.checkpoints.text import TextTokenizer
 from octo_bench.errors import MissingWeights
-from octo_bench.models.language import LanguageConfig, LanguageEncoder, byte_tokens
-from octo_bench.models.octo import Octo, OctoConfig
+from octo_bench.models.config import LanguageConfig, OctoConfig, TransformerConfig, VisionConfig
+from octo_bench.models.language import LanguageEncoder, byte_tokens
+from octo_bench.models.octo import Octo
 from octo_bench.models.pretrained import UnavailableError
-from octo_bench.models.transformer import TransformerConfig
-from octo_bench.models.vision import SpatialSoftmax, StridedPointwise, VisionConfig, VisionEncoder
+from octo_bench.models.vision import SpatialSoftmax, StridedPointwise, VisionEncoder
 from octo_bench.training.pretrain import initial_model
 
 NONE = torch.full((3,), -1)

@@ -19,14 +19,14 @@ from octo_bench.agents.inference import DEFAULT, Inference
 from octo_bench.agents.loading import load_agent
 from octo_bench.agents.octo import OctoAgent
 from octo_bench.agents.protocol import TaskInput
-from octo_bench.checkpoints.folder import find_policy, read_policy, write_policy
+from octo_bench.checkpoints.config import find_policy
+from octo_bench.checkpoints.folder import read_policy, write_policy
 from octo_bench.definitions import environment
 from octo_bench.demonstrations.normalisation import Affine
 from octo_bench.demonstrations.windows import statistics_of
 from octo_bench.errors import BadCheckpoint, UnknownName
-from octo_bench.models.language import LanguageConfig
-from octo_bench.models.octo import Octo, OctoConfig
-from octo_bench.models.transformer import TransformerConfig
+from octo_bench.models.config import LanguageConfig, OctoConfig, TransformerConfig
+from octo_bench.models.octo import Octo
 
 BATCH = 4
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from octo_bench.checkpoints.folder import POLICY_FILES, find_policy
+from octo_bench.checkpoints.config import POLICY_FILES, find_policy
 from octo_bench.cli import run
 from octo_bench.errors import BadCheckpoint, BadFile, UnknownName
 from octo_bench.files import require_unfinished

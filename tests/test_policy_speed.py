@@ -10,7 +10,8 @@ import pytest
 import torch
 
 from octo_bench.agents.inference import DEFAULT
-from octo_bench.checkpoints.folder import CONFIG, Policy, PolicyConfig, build_model
+from octo_bench.checkpoints.config import CONFIG, PolicyConfig
+from octo_bench.checkpoints.folder import Policy, build_model
 from octo_bench.cli import run
 from octo_bench.demonstrations.normalisation import Affine, Statistics
 from octo_bench.evaluation.asked_policy import AskedPolicy, Query
@@ -132,7 +133,7 @@ def test_the_naive_loop_comes_to_the_same_actions() -> None:
 
 
 def test_shipped_networks_are_those_that_were_released() -> None:
-    from octo_bench.checkpoints.folder import find_policy, read_config
+    from octo_bench.checkpoints.config import find_policy, read_config
 
     for name, count in (("octo-small-1.5", 27_042_060), ("octo-base-1.5", 92_830_092)):
         with torch.device("meta"):

@@ -16,7 +16,8 @@ import pyarrow.parquet
 import pytest
 import torch
 
-from octo_bench.checkpoints.folder import find_policy, read_policy, write_policy
+from octo_bench.checkpoints.config import find_policy
+from octo_bench.checkpoints.folder import read_policy, write_policy
 from octo_bench.cli import run
 from octo_bench.evaluation.golden import golden_path
 from octo_bench.evaluation.provenance import provenance_of

@@ -16,10 +16,11 @@ from synthetic import TINY_T5, tiny_config, toy_demonstrations, write_t5, write_
 from octo_bench.agents.inference import Inference
 from octo_bench.agents.octo import OctoAgent
 from octo_bench.agents.protocol import TaskInput
-from octo_bench.checkpoints.folder import Policy, read_config
+from octo_bench.checkpoints.config import read_config
+from octo_bench.checkpoints.folder import Policy
 from octo_bench.cli import run
 from octo_bench.demonstrations.normalisation import Affine, Statistics
-from octo_bench.models.language import LanguageConfig
+from octo_bench.models.config import LanguageConfig
 from octo_bench.models.octo import Octo
 from octo_bench.training.finetune import FinetuneSettings, finetune
 from octo_bench.training.pretrain import pretrain_on

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from synthetic import write_octo_1_5
 
-from octo_bench.checkpoints.folder import find_policy
+from octo_bench.checkpoints.config import find_policy
 from octo_bench.definitions import environment
 from octo_bench.errors import BadStudy, UnknownName
 from octo_bench.evaluation.code import closure

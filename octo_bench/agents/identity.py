@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from octo_bench.agents.loading import BASELINES
-from octo_bench.checkpoints.folder import find_policy, read_config
+from octo_bench.checkpoints.config import find_policy, read_config
 from octo_bench.files import sha256_file, sha256_json
 
 

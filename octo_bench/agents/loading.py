@@ -40,12 +40,8 @@ def load_agent(
     """
     if policy in BASELINES:
         return _baseline(policy, declared, inference)
-    from octo_bench.checkpoints.folder import (
-        find_policy,
-        read_config,
-        read_policy,
-        require_proprio,
-    )
+    from octo_bench.checkpoints.config import find_policy, read_config
+    from octo_bench.checkpoints.folder import read_policy, require_proprio
 
     folder = find_policy(policy)
     config = read_config(folder)

@@ -22,10 +22,11 @@ from huggingface_hub.errors import (
 from torch import Tensor
 
 from octo_bench.checkpoints import released
-from octo_bench.checkpoints.folder import PolicyConfig, describe, stored_tensors, write_folder
+from octo_bench.checkpoints.config import TOKENIZER, PolicyConfig
+from octo_bench.checkpoints.folder import describe, stored_tensors, write_folder
 from octo_bench.checkpoints.mapping import parameters
 from octo_bench.checkpoints.released import Released, read_released
-from octo_bench.checkpoints.text import FILE, TOKENIZER, find_tokenizer
+from octo_bench.checkpoints.text import FILE, find_tokenizer
 from octo_bench.demonstrations.normalisation import POOLED, Affine, Statistics
 from octo_bench.errors import BadCheckpoint, UnknownName
 from octo_bench.files import sha256_file

@@ -6,10 +6,10 @@ import dataclasses
 import math
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import torch
-from torch import nn
+if TYPE_CHECKING:
+    from torch import nn
 
 LARGEST_SIZE = 2**20
 MOST_LAYERS = 256
@@ -29,6 +29,8 @@ def require_network(config: Any, build: Callable[[], nn.Module]) -> None:
     Raises:
         ValueError: says what is wrong; a size by the key it has in the file.
     """
+    import torch
+
     require_sizes(config)
     try:
         with torch.device("meta"):

@@ -15,10 +15,10 @@ from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntry
 from tokenizers import Tokenizer
 from torch import Tensor
 
+from octo_bench.checkpoints.config import TOKENIZER
 from octo_bench.errors import BadCheckpoint
 from octo_bench.reading import is_file, read_bytes
 
-TOKENIZER = "tokenizer"
 FILE = "tokenizer.json"
 PAD = "<pad>"
 

@@ -6,9 +6,11 @@ import errno
 import sys
 import traceback
 from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
+import octo_bench
 from octo_bench.cli import comparison, environments, evaluation, policies, studies
 from octo_bench.cli.exits import BROKEN, INTERRUPTED, TERMINATED
 from octo_bench.errors import OctoBenchError
@@ -33,13 +35,17 @@ _OF_A_PATH = (
 _LONGEST_LINE = 1500
 """Characters of an error: what names a text of thousands shows its ends."""
 
+_HELP = (
+    "Evaluate, fine-tune and compare robot policies in simulation: how well does a policy "
+    "do on a robot that it has not seen, with 0 to 200 demonstrations?"
+)
+
 app = typer.Typer(
-    help="Evaluate, fine-tune and compare robot policies in simulation: how well does a policy "
-    "do on a robot that it has not seen, with 0 to 200 demonstrations?",
     epilog="Exit codes: 0 fine, 1 the answer is no, 2 wrong usage or bad input, 3 cannot tell "
     "yet, 4 invalid run (too many infrastructure errors), 70 an error of octo-bench itself, "
     "130 interrupted, 143 terminated",
-    no_args_is_help=True,
+    invoke_without_command=True,
+    context_settings={"help_option_names": ["-h", "--help"]},
     add_completion=False,
     pretty_exceptions_enable=False,
 )
@@ -67,6 +73,36 @@ for _command in (
     studies.calibrate,
 ):
     app.command()(_command)
+
+
+_START = """\
+octo-bench measures how well a policy does on a robot or a task that it has not
+seen.
+
+  octo-bench envs                        the environments: tasks on robot arms
+  octo-bench policies                    the policies that are included
+  octo-bench watch octo-tiny Stack-Panda --out film.mp4
+                                         one episode, as a film (half a minute)
+  octo-bench evaluate octo-tiny Stack-Panda --episodes 50 --out tiny.parquet
+                                         its success rate (some minutes)
+  octo-bench reproduce quick             the fine-tuning table (20 minutes on two cores)
+
+All commands: octo-bench --help. One command: octo-bench COMMAND --help."""
+
+
+@app.callback(help=_HELP)
+def start(
+    context: typer.Context,
+    version: Annotated[
+        bool, typer.Option("--version", is_eager=True, help="Print the version and exit.")
+    ] = False,
+) -> None:
+    """Say what to begin with, where no command is given."""
+    if version:
+        print(f"octo-bench {octo_bench.__version__}")
+        raise typer.Exit
+    if context.invoked_subcommand is None:
+        print(_START)
 
 
 def main() -> None:

@@ -8,22 +8,63 @@ from typing import Annotated
 import typer
 
 from octo_bench.agents.inference import TaskMode
+from octo_bench.agents.loading import BASELINES
+from octo_bench.checkpoints.config import find_policy
+from octo_bench.definitions import environment
 from octo_bench.errors import IdleOption
+from octo_bench.suites import find_level
 
 CORES = os.cpu_count() or 1
 
+
+def _known_environment(env_id: str | None) -> str | None:
+    """Find a misspelt name before anything heavy is imported."""
+    if env_id is not None:
+        environment(env_id)
+    return env_id
+
+
+def _known_environments(env_ids: list[str] | None) -> list[str] | None:
+    for env_id in env_ids or ():
+        environment(env_id)
+    return env_ids
+
+
+def _known_policy(policy: str | None) -> str | None:
+    if policy is not None and policy not in BASELINES:
+        find_policy(policy)
+    return policy
+
+
+def _known_suite(suite: str | None) -> str | None:
+    if suite:
+        find_level(suite, 1)
+    return suite
+
+
 EnvId = Annotated[
-    str, typer.Argument(metavar="ENV", help="Environment id; `octo-bench envs` lists them.")
+    str,
+    typer.Argument(
+        metavar="ENV",
+        help="Environment id; `octo-bench envs` lists them.",
+        callback=_known_environment,
+    ),
 ]
 Policy = Annotated[
     str,
     typer.Argument(
         metavar="POLICY",
         help="Name of a shipped policy, policy folder, Hugging Face Hub id, `random` or `expert`.",
+        callback=_known_policy,
     ),
 ]
 SuiteName = Annotated[
-    str, typer.Option(metavar="SUITE", help="Perturbation: a name under envs/suites/.")
+    str,
+    typer.Option(
+        metavar="SUITE",
+        help="Perturbation: a name under envs/suites/.",
+        callback=_known_suite,
+    ),
 ]
 SuiteLevel = Annotated[
     int, typer.Option(help="With --suite: strength of the perturbation, from 1.")
@@ -31,7 +72,12 @@ SuiteLevel = Annotated[
 Workers = Annotated[int, typer.Option(min=1, help="Worker processes; one per core is best.")]
 EnvIds = Annotated[
     list[str] | None,
-    typer.Option("--env", metavar="ENV", help="Environment id; may be repeated."),
+    typer.Option(
+        "--env",
+        metavar="ENV",
+        help="Environment id; may be repeated.",
+        callback=_known_environments,
+    ),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON, for programs.")]
 

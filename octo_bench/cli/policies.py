@@ -36,7 +36,7 @@ def _with_a_network(policy: str) -> str:
 
 def policies(as_json: AsJson = False) -> None:
     """List the shipped policies. One without weights is a network to train."""
-    from octo_bench.checkpoints.folder import CONFIG, WEIGHTS, image_sizes, read_config
+    from octo_bench.checkpoints.config import CONFIG, WEIGHTS, image_sizes, read_config
     from octo_bench.paths import policies_root
 
     rows = []
@@ -140,7 +140,7 @@ def pretrain(
     workers: Workers = 1,
 ) -> None:
     """Pre-train a policy by a recipe, after collecting the demonstrations that it names."""
-    from octo_bench.checkpoints.folder import POLICY_FILES
+    from octo_bench.checkpoints.config import POLICY_FILES
     from octo_bench.files import require_unfinished, require_writable_folder
     from octo_bench.training.loop import STATE
     from octo_bench.training.pretrain import pretrain as pretrain_policy
@@ -224,7 +224,7 @@ def finetune(
 
     The arm may have another action size. Parts that the checkpoint has no weights for are listed.
     """
-    from octo_bench.checkpoints.folder import POLICY_FILES
+    from octo_bench.checkpoints.config import POLICY_FILES
     from octo_bench.demonstrations.dataset import read_demonstrations
     from octo_bench.files import require_unfinished, require_writable_folder
     from octo_bench.studies.study import find_study, read_study, settings_for

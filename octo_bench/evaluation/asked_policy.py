@@ -15,7 +15,8 @@ from octo_bench.agents.inference import Inference
 from octo_bench.agents.octo import OctoAgent
 from octo_bench.agents.octo_1_5 import Octo15Agent
 from octo_bench.agents.protocol import TaskInput
-from octo_bench.checkpoints.folder import ModelConfig, Policy
+from octo_bench.checkpoints.config import ModelConfig
+from octo_bench.checkpoints.folder import Policy
 from octo_bench.demonstrations.normalisation import POOLED, Affine
 from octo_bench.models.octo_1_5.config import Octo15Config
 from octo_bench.models.octo_1_5.network import Inputs, Octo15

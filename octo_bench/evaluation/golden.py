@@ -23,7 +23,7 @@ from octo_bench.agents.history import PAD_MASK
 from octo_bench.agents.inference import Inference, described
 from octo_bench.agents.loading import BASELINES, load_agent
 from octo_bench.agents.protocol import Agent, TaskInput
-from octo_bench.checkpoints.folder import CONFIG, STATISTICS, WEIGHTS, find_policy
+from octo_bench.checkpoints.config import CONFIG, STATISTICS, WEIGHTS, find_policy
 from octo_bench.definitions import environment
 from octo_bench.errors import BadGolden, BadInference
 from octo_bench.evaluation.episodes import use_one_thread

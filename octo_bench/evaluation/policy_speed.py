@@ -27,16 +27,8 @@ from torch import nn
 from tqdm import tqdm
 
 from octo_bench.agents.inference import DEFAULT, Inference
-from octo_bench.checkpoints.folder import (
-    STATISTICS,
-    WEIGHTS,
-    ModelConfig,
-    Policy,
-    build_model,
-    find_policy,
-    read_config,
-    read_policy,
-)
+from octo_bench.checkpoints.config import STATISTICS, WEIGHTS, ModelConfig, find_policy, read_config
+from octo_bench.checkpoints.folder import Policy, build_model, read_policy
 from octo_bench.demonstrations.normalisation import POOLED, Affine, Statistics
 from octo_bench.errors import BadFile, BadInference, UnknownName
 from octo_bench.evaluation.asked_policy import AskedPolicy, Query

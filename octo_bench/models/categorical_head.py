@@ -2,26 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-@dataclass(frozen=True)
-class CategoricalConfig:
-    """`action_range`: bound of normalised actions; the bins share it evenly.
-
-    `hidden`: width of a hidden layer before the bins, 0 for none. `decode`: the likeliest bin, or
-    a sampled one.
-    """
-
-    bins: int = 256
-    hidden: int = 0
-    decode: Literal["argmax", "sample"] = "argmax"
-    action_range: float = 1.0
+from octo_bench.models.config import CategoricalConfig
 
 
 class CategoricalHead(nn.Module):

@@ -3,47 +3,17 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from itertools import pairwise
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
+from octo_bench.models.config import DiffusionConfig, Schedule
 from octo_bench.models.diffusion_unet import ConditionalUNet
 
-Schedule = Literal["squared_cosine", "linear"]
 LINEAR_BETAS = (1e-4, 0.02)
 LARGEST_BETA = 0.999
-
-
-@dataclass(frozen=True)
-class DiffusionConfig:
-    """Sizes, schedule and sampler.
-
-    `schedule`: a linear one from 1e-4 to 0.02 over 10 steps leaves a cumulative alpha of about
-    0.90, so that pure noise is unlike anything trained on; squared cosine is the default.
-    `sampler`: "ddpm" draws noise at every step, "ddim" (eta 0) only the first.
-    `action_range`: bound of normalised actions, to which predictions are clipped.
-    """
-
-    down_dims: tuple[int, ...] = (128, 256)
-    blocks: int = 2
-    step_embedding: int = 64
-    groups: int = 8
-    condition: int = 256
-    steps: int = 10
-    schedule: Schedule = "squared_cosine"
-    prediction: Literal["epsilon", "sample"] = "epsilon"
-    sampler: Literal["ddpm", "ddim"] = "ddpm"
-    sampling_steps: int = 10
-    action_range: float = 1.0
-
-    def __post_init__(self) -> None:
-        if not 1 <= self.sampling_steps <= self.steps:
-            raise ValueError("'sampling_steps' must lie between 1 and 'steps'")
-        if self.sampler == "ddpm" and self.sampling_steps != self.steps:
-            raise ValueError("'sampling_steps' below 'steps' needs the sampler \"ddim\"")
 
 
 def cumulative_alphas(schedule: Schedule, steps: int) -> Tensor:

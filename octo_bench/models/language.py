@@ -3,39 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 from transformers import T5Config, T5EncoderModel
 
+from octo_bench.models.config import LanguageConfig
 from octo_bench.models.pretrained import copy_weights
 
 Tokenise = Callable[[Sequence[str]], tuple[Tensor, Tensor]]
 BYTE_OFFSET = 3
 """ByT5 (Xue et al. 2022): 0 pads, 1 ends the text, 2 is unknown, byte b is token b + 3."""
 PAD, END = 0, 1
-
-
-@dataclass(frozen=True)
-class LanguageConfig:
-    """Sizes of the T5 encoder, those of T5-base by default, and what it starts from.
-
-    `pretrained`, a Hugging Face Hub id or a folder, is where its weights (`model.safetensors`)
-    and its tokenizer (`tokenizer.json`) come from; it is trained only if `trainable`. Without,
-    the encoder starts at random, is trained, and reads bytes: 259 tokens, whatever `vocabulary`
-    says.
-    """
-
-    pretrained: str = "google-t5/t5-base"
-    trainable: bool = False
-    max_length: int = 64
-    vocabulary: int = 32128
-    layers: int = 12
-    width: int = 768
-    heads: int = 12
-    feed_forward: int = 3072
 
 
 def byte_tokens(texts: Sequence[str], max_length: int) -> tuple[Tensor, Tensor]:

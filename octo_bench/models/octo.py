@@ -9,81 +9,20 @@ the same and itself; nothing else sees a readout. The readout of a time step fee
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 
-from octo_bench.models.categorical_head import CategoricalConfig, CategoricalHead
-from octo_bench.models.diffusion_head import DiffusionConfig, DiffusionHead
-from octo_bench.models.language import LanguageConfig, LanguageEncoder
+from octo_bench.models.categorical_head import CategoricalHead
+from octo_bench.models.config import TASK_TOKENS, OctoConfig
+from octo_bench.models.diffusion_head import DiffusionHead
+from octo_bench.models.language import LanguageEncoder
 from octo_bench.models.task import TaskTokens
-from octo_bench.models.transformer import Transformer, TransformerConfig
-from octo_bench.models.vision import VisionConfig, VisionEncoder
+from octo_bench.models.transformer import Transformer
+from octo_bench.models.vision import VisionEncoder
 
-Head = Literal["diffusion", "categorical"]
-
-TASK_TOKENS = 2
 READOUT = 3
 """Place of the readout among the tokens of a step."""
-
-
-@dataclass(frozen=True)
-class OctoConfig:
-    """Every size of the model; the defaults are the seed architecture's (DESIGN.md).
-
-    `proprio` lists the entries of the proprioception that are read, so that one can leave out
-    what does not mean the same on every arm. `wrist_cameras`: 2 for two arms. `shared_encoder`:
-    one image encoder for all cameras, or one for the primary camera and one for the wrists; the
-    goal image always goes through the primary camera's.
-    """
-
-    width: int = 512
-    window: int = 1
-    chunk: int = 4
-    action_size: int = 7
-    image_size: int = 96
-    proprio: tuple[int, ...] = tuple(range(11))
-    wrist_cameras: int = 1
-    shared_encoder: bool = True
-    head: Head = "diffusion"
-    vision: VisionConfig = field(default_factory=VisionConfig)
-    language: LanguageConfig = field(default_factory=LanguageConfig)
-    transformer: TransformerConfig = field(default_factory=TransformerConfig)
-    diffusion: DiffusionConfig = field(default_factory=DiffusionConfig)
-    categorical: CategoricalConfig = field(default_factory=CategoricalConfig)
-
-    def __post_init__(self) -> None:
-        if self.wrist_cameras not in (1, 2):
-            raise ValueError(f"'wrist_cameras' = {self.wrist_cameras} is neither 1 nor 2")
-        needed = self.tokens
-        if self.window < 1 or needed > self.transformer.context:
-            raise ValueError(
-                f"'window' = {self.window} takes {needed} tokens, more than "
-                f"'transformer.context' = {self.transformer.context}"
-            )
-
-    @property
-    def step_tokens(self) -> int:
-        """Tokens of a time step: the cameras', proprioception's and the readout's."""
-        return 3 + self.wrist_cameras
-
-    @property
-    def tokens(self) -> int:
-        """Tokens of the whole sequence."""
-        return TASK_TOKENS + self.step_tokens * self.window
-
-    @property
-    def proprio_entries(self) -> tuple[int, ...]:
-        """The entries of the proprioception that are read."""
-        return self.proprio
-
-    @property
-    def action_range(self) -> float:
-        """Bound of the normalised actions that the configured head can give."""
-        chosen = self.diffusion if self.head == "diffusion" else self.categorical
-        return chosen.action_range
 
 
 class Octo(nn.Module):

@@ -2,22 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-
-@dataclass(frozen=True)
-class TransformerConfig:
-    """Sizes; the width is the model's. `context` is the longest sequence, in tokens."""
-
-    layers: int = 8
-    heads: int = 8
-    feed_forward: int = 2048
-    context: int = 32
-    dropout: float = 0.0
+from octo_bench.models.config import TransformerConfig
 
 
 class Attention(nn.Module):

@@ -4,50 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torchvision.models.resnet import BasicBlock
 from torchvision.ops import FrozenBatchNorm2d
 
+from octo_bench.models.config import VisionConfig
 from octo_bench.models.group_norm import GroupNorm
 from octo_bench.models.pretrained import copy_weights
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 """Of pixels in [0, 1]: what networks trained on ImageNet have their input standardised by."""
-
-
-@dataclass(frozen=True)
-class VisionConfig:
-    """Sizes of the encoder; the defaults are those of ResNet-18.
-
-    `norm`: "group", "batch_frozen" (for imported weights), or "none", with which every residual
-    branch starts at zero instead. `pooling`: "average", "spatial_softmax" (expected coordinates
-    of every channel) or "flatten"; the last two keep where things are.
-
-    `pretrained`: a safetensors file of ImageNet weights as torchvision and timm name them, a
-    folder with a `model.safetensors`, or a Hugging Face Hub id ("timm/resnet18.tv_in1k"). With it
-    images are standardised as ImageNet's were.
-    """
-
-    blocks: tuple[int, ...] = (2, 2, 2, 2)
-    widths: tuple[int, ...] = (64, 128, 256, 512)
-    strides: tuple[int, ...] = (1, 2, 2, 2)
-    stem_kernel: int = 7
-    stem_stride: int = 2
-    stem_maxpool: bool = True
-    norm: Literal["group", "batch_frozen", "none"] = "group"
-    groups: int = 32
-    pooling: Literal["average", "spatial_softmax", "flatten"] = "average"
-    pretrained: str = ""
-
-    def __post_init__(self) -> None:
-        if not len(self.blocks) == len(self.widths) == len(self.strides) > 0:
-            raise ValueError("'blocks', 'widths' and 'strides' must have one entry per stage")
-        if self.pretrained and self.norm != "batch_frozen":
-            raise ValueError("'pretrained' weights need the 'norm' \"batch_frozen\"")
 
 
 class StridedPointwise(nn.Conv2d):

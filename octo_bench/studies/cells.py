@@ -9,7 +9,7 @@ from functools import cache
 from typing import Any
 
 from octo_bench.agents.identity import policy_sha256
-from octo_bench.checkpoints.folder import ModelConfig, find_policy, read_config
+from octo_bench.checkpoints.config import ModelConfig, find_policy, read_config
 from octo_bench.definitions import environment
 from octo_bench.errors import BadInference, BadStudy, OutdatedEnvironment
 from octo_bench.evaluation.conditions import PLAIN, Condition

@@ -10,7 +10,7 @@ from typing import Any, Literal
 from octo_bench.agents.inference import Inference, TaskMode
 from octo_bench.agents.loading import BASELINES
 from octo_bench.evaluation.conditions import Condition
-from octo_bench.models import octo
+from octo_bench.models import config as octo
 from octo_bench.models.octo_1_5 import config as octo_1_5
 
 Head = Literal[octo.Head, octo_1_5.Head]

@@ -8,10 +8,11 @@ from typing import get_args
 
 import torch
 
-from octo_bench.checkpoints.folder import ModelConfig, Policy, build_model, stored_tensors
+from octo_bench.checkpoints.config import ModelConfig
+from octo_bench.checkpoints.folder import Policy, build_model, stored_tensors
 from octo_bench.demonstrations.layout import SECOND_WRIST
-from octo_bench.models import octo
-from octo_bench.models.octo import OctoConfig
+from octo_bench.models import config as octo
+from octo_bench.models.config import OctoConfig
 from octo_bench.models.octo_1_5 import config as octo_1_5
 from octo_bench.training.objective import Network
 

@@ -12,12 +12,10 @@ import numpy as np
 import peft
 import torch
 
+from octo_bench.checkpoints.config import TOKENIZER, WEIGHTS, find_policy
 from octo_bench.checkpoints.folder import (
-    TOKENIZER,
-    WEIGHTS,
     Policy,
     describe,
-    find_policy,
     read_policy,
     require_proprio,
     stored_tensors,

@@ -10,8 +10,9 @@ from pathlib import Path
 
 import torch
 
+from octo_bench.checkpoints.config import TOKENIZER
 from octo_bench.checkpoints.folder import describe, write_policy
-from octo_bench.checkpoints.text import FILE, TOKENIZER, find_tokenizer
+from octo_bench.checkpoints.text import FILE, find_tokenizer
 from octo_bench.definitions import environment
 from octo_bench.demonstrations.collecting import collect
 from octo_bench.demonstrations.dataset import (
@@ -23,7 +24,8 @@ from octo_bench.demonstrations.normalisation import Statistics
 from octo_bench.demonstrations.windows import Windows, statistics_of
 from octo_bench.errors import BadRecipe, MissingWeights
 from octo_bench.files import sha256_json
-from octo_bench.models.octo import Octo, OctoConfig
+from octo_bench.models.config import OctoConfig
+from octo_bench.models.octo import Octo
 from octo_bench.models.pretrained import UnavailableError, fetch
 from octo_bench.training.loop import finish, train
 from octo_bench.training.objective import objective

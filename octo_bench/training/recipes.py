@@ -15,7 +15,8 @@ from octo_bench.declarations import from_table, merged, read_table
 from octo_bench.definitions import Disturbance
 from octo_bench.demonstrations.normalisation import Kind
 from octo_bench.errors import BadRecipe
-from octo_bench.models.octo import Octo, OctoConfig
+from octo_bench.models.config import OctoConfig
+from octo_bench.models.octo import Octo
 from octo_bench.training.settings import Optimisation
 
 MOST_SEEDS = 100_000_000
