@@ -579,7 +579,8 @@ def make_files(root: Path) -> None:
     from synthetic_files import write_demonstrations
     from synthetic_records import made_up
 
-    from octo_bench.checkpoints.folder import find_policy, write_policy
+    from octo_bench.checkpoints.config import find_policy
+    from octo_bench.checkpoints.folder import write_policy
     from octo_bench.definitions import environment
     from octo_bench.demonstrations.normalisation import Statistics
     from octo_bench.demonstrations.windows import statistics_of
