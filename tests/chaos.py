@@ -92,7 +92,7 @@ class Outcome:
 
 def commands(folder: Path) -> list[Command]:
     """The commands that are tried; what they need is put into `folder`."""
-    study = _write_study(folder)
+    study = write_study(folder)
     two = ["--workers", "2"]
     collect = ["collect", "Lift-Panda", "--demos", "3", "--seed", "5", *two]
     freeze = ["freeze", "Lift-Panda", "Lift-IIWA", "Stack-Panda", "--states", "3", *two]
@@ -280,7 +280,7 @@ def _argv(command: Command, out: Path) -> list[str]:
     return [sys.executable, "-c", _MAIN, *command.arguments(out)]
 
 
-def _write_study(folder: Path) -> Path:
+def write_study(folder: Path) -> Path:
     """A study of a network of a few thousand parameters."""
     import torch
     from synthetic import tiny_config, toy_demonstrations

@@ -95,7 +95,8 @@ def convert(
         print("Nothing says how its actions were normalized: mean and deviation are assumed")
     if not summary.has_tokenizer:
         print(summary.tokenizer_wanted(destination))
-    print(f"Written to {destination}. Next: octo-bench evaluate {destination} ENV ...")
+    named = destination if destination.parent != Path() else f"./{destination}"
+    print(f"Written to {destination}. Next: octo-bench evaluate {named} ENV ...")
 
 
 def collect(
