@@ -83,7 +83,7 @@ def page(calibration: Calibration) -> str:
             f"Within the budget, {_percent(mean(of_budget), 0)} of the {design.budget} pairs are "
             "saved on average; against a smaller test of fixed size, just as likely to be right "
             f"and planned with knowledge that one does not have, {_percent(mean(of_likely), 0)}, "
-            "from {_percent(min(of_likely), 0)} to "
+            f"from {_percent(min(of_likely), 0)} to "
             f"{_percent(max(of_likely), 0)}.",
         ),
         "## Intervals of 95 %",
