@@ -96,7 +96,7 @@ def commands(folder: Path) -> list[Command]:
     two = ["--workers", "2"]
     collect = ["collect", "Lift-Panda", "--demos", "3", "--seed", "5", *two]
     freeze = ["freeze", "Lift-Panda", "Lift-IIWA", "Stack-Panda", "--states", "3", *two]
-    evaluate = ["evaluate", "random", "Lift-Panda", "--episodes", "12", *two]
+    evaluate = ["evaluate", "random", "Lift-Panda", "--episodes", "4", *two]
     return [
         Command("collect", lambda out: [*collect, "--out", str(out / "lift.hdf5")]),
         Command("freeze", lambda out: [*freeze, "--out", str(out)]),
@@ -311,6 +311,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     print(f"seed {seed}", flush=True)
     failed, counts = 0, Counter[str]()
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends what it has started
     try:
         chosen = [
             each for each in commands(folder) if not options.only or each.name in options.only

@@ -16,7 +16,7 @@ import torch
 from synthetic import tiny_config, toy_demonstrations
 
 from octo_bench.checkpoints.folder import write_policy
-from octo_bench.cli import INTERRUPTED, run
+from octo_bench.cli import INTERRUPTED, TERMINATED, run
 from octo_bench.demonstrations.windows import statistics_of
 from octo_bench.evaluation.records import VARYING_COLUMNS, EpisodeRecord, read_records
 from octo_bench.models.octo import Octo
@@ -92,7 +92,7 @@ def start(study: Path, out: Path, workers: int) -> subprocess.Popen[str]:
 
 
 def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 300
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.02)
@@ -144,12 +144,17 @@ def test_killed_and_started_again_measures_the_same(study: Path, alone: Path) ->
     assert weights(out) == weights(alone)
 
 
-def test_ctrl_c_ends_with_one_line_and_nothing_half_written(study: Path) -> None:
-    out = study.parent / "interrupted"
+@pytest.mark.parametrize(
+    ("how", "code"), [(signal.SIGINT, INTERRUPTED), (signal.SIGTERM, TERMINATED)]
+)
+def test_an_interrupt_ends_with_one_line_and_nothing_half_written(
+    study: Path, how: signal.Signals, code: int
+) -> None:
+    out = study.parent / f"interrupted{code}"
     with start(study, out, 2) as process:
         wait_until(lambda: any(out.glob("demonstrations/.*")))
-        process.send_signal(signal.SIGINT)
-        assert process.wait(60) == INTERRUPTED
+        process.send_signal(how)
+        assert process.wait(60) == code
         assert process.stderr.read().splitlines()[-1].startswith("interrupted; what is done is")
     assert not list(out.rglob(".*.tmp"))
     for gathered in out.glob("*.parquet"):  # whole cells, if one was finished so soon
