@@ -236,7 +236,7 @@ def test_an_unknown_study_is_answered_with_the_nearest() -> None:
         ("episodes = 30", "episodes =", "cannot be read as TOML"),
     ],
 )
-def test_a_wrong_declaration_names_the_file_the_key_and_the_mend(
+def test_a_wrong_declaration_names_the_file_the_key_and_the_fix(
     tmp_path: Path, old: str, new: str, message: str
 ) -> None:
     assert old in DECLARATION
