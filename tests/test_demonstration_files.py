@@ -105,7 +105,10 @@ IMAGE = "data/demo_1/obs/image_primary"
         (replace_array(ACTIONS, with_entry(1e30)), "has the value 1e.30; at most 10 is plausible"),
         (replace_array(PROPRIO, with_entry(np.inf)), "proprio has a value that is not finite"),
         (replace_array(PROPRIO, with_entry(1e30)), "proprio has the value 1e.30"),
-        (replace_array(ACTIONS, lambda a: a.astype("S8")), "actions has an unexpected shape or type: 7x7 of"),
+        (
+            replace_array(ACTIONS, lambda a: a.astype("S8")),
+            "actions has an unexpected shape or type: 7x7 of",
+        ),
         (replace_array(ACTIONS, lambda a: a[:, :6]), "arrays of other shapes than /data/demo_0"),
         (replace_array(IMAGE, lambda a: a.astype(np.uint16)), "not an RGB image"),
         (sparse, "actions declares more data than the file has"),

@@ -226,7 +226,7 @@ def test_actions_that_break_the_physics_are_a_failure_of_the_policy() -> None:
         (np.zeros((8, 7)), "its action chunk has shape (8, 7), not (8, at least 4, 7)"),
         (np.zeros((8, 4, 7), complex), "its action chunk has entries of type complex128"),
         (np.full((8, 4, 7), "up"), "its action chunk has entries of type <U2"),
-        ([[0.0], [0.0, 1.0]], "its action chunk is no array of numbers"),
+        ([[0.0], [0.0, 1.0]], "its action chunk is not an array of numbers"),
         (None, "its action chunk has entries of type object"),
     ],
     ids=str,

@@ -260,7 +260,7 @@ def chunk_fault(chunk: object, execute: int, action_size: int) -> str:
     try:
         found = np.asarray(chunk)
     except ValueError:
-        return "its action chunk is no array of numbers"
+        return "its action chunk is not an array of numbers"
     if found.dtype.kind not in "fiu":
         return f"its action chunk has entries of type {found.dtype}"
     wanted = f"({SLOTS}, at least {execute}, {action_size})"

@@ -96,7 +96,7 @@ class OctoBenchEnvironment(gymnasium.Env[dict[str, np.ndarray], np.ndarray], EzP
         Raises:
             UnknownName: for an `env_id` or a `suite` that is not declared, and for another word
                 than those above.
-            BadArgument: for a size or a horizon that is no such number.
+            BadArgument: for a size or a horizon that is not a valid number.
             UnknownLevel: for a level that the suite does not have.
             BadDefinition: for a declaration that robosuite cannot build.
         """
@@ -316,7 +316,7 @@ def checked_action(action: object, shape: tuple[int, ...]) -> np.ndarray:
     try:
         found = np.asarray(action)
     except ValueError as ragged:
-        raise BadAction(f"an action is no array of numbers ({ragged})") from ragged
+        raise BadAction(f"an action is not an array of numbers ({ragged})") from ragged
     if found.dtype.kind not in "fiu":
         raise BadAction(f"an action has entries of type {found.dtype}; use float32")
     if found.shape != shape:
