@@ -195,7 +195,7 @@ def test_after_the_first_success_an_episode_goes_on_while_it_has_to_hold() -> No
         ([0.0, np.nan, 0, 0, 0, 0, 1], "entries that are not finite"),
         ([0.0, np.inf, 0, 0, 0, 0, 1], "entries that are not finite"),
         (np.zeros(7, complex), "entries of type complex128"),
-        ([[0.0], [1.0, 2.0]], "no array of numbers"),
+        ([[0.0], [1.0, 2.0]], "not an array of numbers"),
         (None, "entries of type object"),
     ],
 )
