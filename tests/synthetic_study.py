@@ -43,7 +43,7 @@ env = "octo_bench/Lift-IIWA-v1"
 demos = [50]
 
 [demonstrations]
-count = 200
+count = 1000
 first_seed = 1000
 
 [finetune.steps]

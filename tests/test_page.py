@@ -140,8 +140,8 @@ def test_the_funnel_counts_who_came_as_far_or_further() -> None:
     records.append(episode(5, True))
     (section,) = sections(records)
     (funnel,) = section.funnels
-    assert funnel.stages == ("reach", "grasp", "lift", "align", "success")
-    assert funnel.columns == ((0, 6, (5, 3, 2, 2, 1)),)
+    assert funnel.stages == ("reach", "grasp", "lift", "align", "success", "hold")
+    assert funnel.columns == ((0, 6, (5, 3, 2, 2, 1, 1)),)
     assert funnel.ended == ("reach", 2, 5)
 
 
@@ -356,7 +356,9 @@ def test_a_study_with_one_head_has_no_part_on_heads(tmp_path: Path) -> None:
 
 
 def test_success_that_held_is_counted_and_old_records_are_said_to_be_old(tmp_path: Path) -> None:
-    lost = [replace(each, success_held=False) for each in cell([True] * 10)]
+    lost = [
+        replace(each, success_held=False, furthest_stage="success") for each in cell([True] * 10)
+    ]
     new = write_study(tmp_path / "new", lost)
     old = write_study(tmp_path / "old", [replace(each, success_held=None) for each in lost])
     texts = []
