@@ -5,14 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 
-from octo_bench.definitions import recorded_environment
+from octo_bench.definitions import HOLD_STEPS, recorded_environment
 from octo_bench.errors import UnknownName
 from octo_bench.evaluation.records import OLD_RECORDS, Measure
 from octo_bench.statistics.intervals import Interval
 
 SUCCESS: Mapping[Measure, str] = {
     "held": "Success held: robosuite's own check is true at the end of the "
-    "20 control steps that follow the first success, with the policy in charge. "
+    f"{HOLD_STEPS} control steps that follow the first success, with the policy in charge. "
     "Reached once: the check was true at some step.",
     "once": "Success: robosuite's own check was true at some step. These episodes were "
     f"{OLD_RECORDS}.",
