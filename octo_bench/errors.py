@@ -124,6 +124,20 @@ class BadInference(OctoBenchError):
     """An inference option that contradicts another one, or that a policy does not have."""
 
 
+class Diverged(OctoBenchError):
+    """A training whose loss is no number any more."""
+
+    def __init__(self, step: int, learning_rate: float) -> None:
+        super().__init__(step, learning_rate)
+
+    def __str__(self) -> str:
+        step, learning_rate = self.args
+        return (
+            f"the loss is not a finite number at step {step}; "
+            f"choose a learning rate below {learning_rate:g}"
+        )
+
+
 class BadRecipe(BadFile):
     """A pre-training recipe."""
 

@@ -16,6 +16,7 @@ from octo_bench.cli.exits import BROKEN, INTERRUPTED, TERMINATED
 from octo_bench.errors import OctoBenchError
 from octo_bench.files import is_disk_full
 from octo_bench.processes.interrupts import interruptible
+from octo_bench.simulation.graphics import require_known_backend
 
 _OF_A_PATH = (
     errno.EACCES,
@@ -116,6 +117,7 @@ def run(arguments: Sequence[str]) -> int:
     The user's mistake is one line on stderr, an error of octo-bench itself a traceback.
     """
     try:
+        require_known_backend()
         with interruptible() as interrupts:
             code = app(args=list(arguments), standalone_mode=False)
     except OctoBenchError as error:

@@ -7,6 +7,12 @@ import os
 
 from octo_bench.errors import MissingDependency
 
+_KNOWN = (
+    *("", "egl", "osmesa", "glfw", "glx", "cgl", "wgl"),
+    *("1", "on", "true", "enable", "enabled", "0", "off", "false", "disable", "disabled"),
+)
+"""What MuJoCo takes for `MUJOCO_GL`."""
+
 
 def choose_backend() -> None:
     """Set `MUJOCO_GL` to what loads on this machine, unless it is set or nothing loads.
@@ -23,6 +29,20 @@ def choose_backend() -> None:
     if os.environ.get("MUJOCO_GL") in ("egl", "osmesa"):
         # MuJoCo sets this when it draws, which is too late where PyOpenGL was imported before.
         os.environ.setdefault("PYOPENGL_PLATFORM", os.environ["MUJOCO_GL"])
+
+
+def require_known_backend() -> None:
+    """Check that `MUJOCO_GL`, if it is set, is a value that MuJoCo knows on this system.
+
+    Raises:
+        MissingDependency: names those to choose from.
+    """
+    chosen = os.environ.get("MUJOCO_GL", "").lower().strip()
+    if chosen not in _KNOWN:
+        raise MissingDependency(
+            f"MUJOCO_GL is '{chosen[:60]}', which MuJoCo does not know; "
+            "unset it, or use egl, osmesa or glfw"
+        )
 
 
 def require_backend() -> None:

@@ -6,7 +6,6 @@ so what was killed is continued by running the same tasks again.
 
 from __future__ import annotations
 
-import json
 import time
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -14,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from octo_bench.errors import BadFile
 from octo_bench.files import explain_full_disk, write_json
 from octo_bench.processes.executor import (
     LIMIT,
@@ -26,6 +26,7 @@ from octo_bench.processes.executor import (
     once,
 )
 from octo_bench.processes.jobs import ATTEMPTS
+from octo_bench.reading import read_json
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,9 +62,10 @@ class Task:
 def read_summary(done: Path) -> dict[str, Any] | None:
     """The summary that a finished task has left in its `done` file, None when there is none."""
     try:
-        return json.loads(done.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
+        summary = read_json(done, BadFile, "delete it")
+    except BadFile:
         return None
+    return summary if isinstance(summary, dict) else None
 
 
 def run_tasks(

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import io
 import math
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -21,9 +22,10 @@ from torch import nn
 from torch.utils.tensorboard import SummaryWriter
 from tqdm import tqdm
 
-from octo_bench.errors import BadFile
+from octo_bench.errors import BadFile, Diverged
 from octo_bench.files import atomic_path
 from octo_bench.processes.worker import note_progress
+from octo_bench.reading import require_regular
 from octo_bench.training.objective import Objective
 from octo_bench.training.settings import Optimisation, TrainingSummary
 
@@ -127,6 +129,8 @@ class _Run:
             while self.step < settings.steps:
                 with self._clock():
                     loss, norm = self._train_step()
+                if not math.isfinite(loss):
+                    raise Diverged(self.step + 1, settings.learning_rate)
                 note_progress()
                 self.step += 1
                 weight = min(LOSS_SMOOTHING, 1 - 1 / self.step)
@@ -196,8 +200,9 @@ class _Run:
 
     def _resume(self) -> None:
         path = self.out / STATE
-        if not path.exists():
+        if not os.path.lexists(path):
             return
+        require_regular(path, BadFile, _START_AGAIN)
         try:
             state = torch.load(path, weights_only=True)
             self._require_same(path, state["fingerprints"])
@@ -207,7 +212,10 @@ class _Run:
             self.optimiser.load_state_dict(state["optimiser"])
             self.generator.set_state(state["generator"])
             torch.set_rng_state(state["torch_generator"])
+            self.step, self.seconds = int(state["step"]), float(state["seconds"])
+            self.smoothed = float(state["smoothed"])
         except (
+            OSError,
             RuntimeError,
             KeyError,
             TypeError,
@@ -219,5 +227,3 @@ class _Run:
             raise BadFile(
                 path, "cannot be read as the state of a training", _START_AGAIN
             ) from error
-        self.step, self.seconds = state["step"], state["seconds"]
-        self.smoothed = state["smoothed"]
