@@ -24,12 +24,12 @@ lint: $(INSTALLED)
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 
-# robomimic, which reads our files in a test, comes without its dependencies: those it needs for that
-# are ours too, and another (egl_probe, which looks for GPUs) takes CMake to build.
+# robomimic, which reads our files in a test, comes without its dependencies: most that it needs for
+# that are ours too, and another (egl_probe, which looks for GPUs) takes CMake to build.
 $(INSTALLED): pyproject.toml setup.py constraints.txt | system
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[arms,test]'
-	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps robomimic
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps robomimic tensorboardX
 	touch $@
 
 # What pip cannot bring: a software renderer, and compilers for one dependency (evdev) and for

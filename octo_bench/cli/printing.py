@@ -18,7 +18,11 @@ def print_rows(rows: Sequence[dict[str, object]], as_json: bool) -> None:
     if as_json:
         print(json.dumps(rows, indent=2))
     elif rows:
-        table = Table(*rows[0], box=None)
+        table = Table(box=None)
+        for number, key in enumerate(rows[0]):
+            # Names stay whole, so that they can be copied; the rest breaks where it must.
+            heading = key.replace("_", " ")
+            table.add_column(heading, no_wrap=number == 0, overflow="fold")
         for row in rows:
             table.add_row(*(escape(str(value)) for value in row.values()))
         # Lines are kept whole where a program reads them.

@@ -351,15 +351,14 @@ def calibrate(
 
     About two minutes on one core.
     """
-    from tqdm import tqdm
-
     from octo_bench.files import require_own_page, require_writable
+    from octo_bench.progress import ProgressBar
     from octo_bench.reports.calibration import DATA, PAGE, TITLE, write_calibration
     from octo_bench.statistics.calibration import PARTS
     from octo_bench.statistics.calibration import calibrate as measure
 
     require_own_page(out / PAGE, TITLE)
     require_writable(out / DATA)
-    with tqdm(total=PARTS, desc="calibrate", unit="part") as bar:
+    with ProgressBar(total=PARTS, desc="calibrate", unit="part") as bar:
         write_calibration(measure(comparisons, seed, bar.update), out)
     print(f"Written to {out}.")

@@ -16,7 +16,6 @@ from itertools import count
 from pathlib import Path
 
 import h5py
-from tqdm import tqdm
 
 from octo_bench.definitions import Disturbance, environment
 from octo_bench.demonstrations.attempts import Attempt, attempt
@@ -26,6 +25,7 @@ from octo_bench.demonstrations.unfinished import CollectionSummary, Unfinished, 
 from octo_bench.errors import BadDemonstrations
 from octo_bench.processes.jobs import in_order
 from octo_bench.processes.worker import note_progress
+from octo_bench.progress import ProgressBar
 from octo_bench.reading import parse_json
 from octo_bench.simulation.construction import robosuite_settings
 from octo_bench.suites import find_level
@@ -111,7 +111,7 @@ def _collect_into(
     collection: Unfinished, attempts: Iterator[Attempt], source: Source, demos: int, progress: bool
 ) -> None:
     kept = collection.summary.kept
-    with tqdm(
+    with ProgressBar(
         total=demos, initial=kept, desc=f"collect {source.env_id}", disable=not progress
     ) as bar:
         while collection.summary.kept < demos:

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from octo_bench.definitions import environment
 from octo_bench.demonstrations.layout import (
@@ -21,6 +20,7 @@ from octo_bench.demonstrations.layout import (
     text,
 )
 from octo_bench.errors import BadDemonstrations
+from octo_bench.progress import ProgressBar
 from octo_bench.simulation.world import World
 
 
@@ -66,7 +66,7 @@ def replay(path: Path, *, progress: bool = True) -> list[Replay]:
             if recording.states.shape[1:] != (size,):
                 problem = f"{recording.name} has states of another size than its environment"
                 raise BadDemonstrations(path, problem, "collect it again with `octo-bench collect`")
-        bar = tqdm(recordings, desc=f"replay {path.name}", disable=not progress)
+        bar = ProgressBar(recordings, desc=f"replay {path.name}", disable=not progress)
         return [_replay(world, recording) for recording in bar]
 
 

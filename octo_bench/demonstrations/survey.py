@@ -8,13 +8,13 @@ from contextlib import closing
 from pathlib import Path
 
 import numpy as np
-from tqdm import tqdm
 
 from octo_bench.definitions import environment
 from octo_bench.demonstrations.attempts import Attempt, attempt
 from octo_bench.processes.exclusive import exclusive
 from octo_bench.processes.jobs import results
 from octo_bench.processes.worker import note_progress
+from octo_bench.progress import ProgressBar
 from octo_bench.simulation.world import Control
 from octo_bench.support import Demonstrated, read_demonstrated, write_demonstrated
 
@@ -47,7 +47,9 @@ def survey(
         ProcessLost: when the processes of an environment die again and again.
     """
     names = [environment(env_id).id for env_id in env_ids]
-    bar = tqdm(total=len(names), desc=f"scripted experts, {seeds} seeds", disable=not progress)
+    bar = ProgressBar(
+        total=len(names), desc=f"scripted experts, {seeds} seeds", disable=not progress
+    )
     # A process for each environment: what one holds is only given back when its process ends.
     jobs = [(name, seeds, stock) for name in names]
     with bar, exclusive(table):

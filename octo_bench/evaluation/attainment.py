@@ -6,12 +6,11 @@ from collections import deque
 from contextlib import closing
 from dataclasses import dataclass
 
-from tqdm import tqdm
-
 from octo_bench.agents.inference import DEFAULT, Inference
 from octo_bench.evaluation.records import succeeded
 from octo_bench.evaluation.rollouts import require_possible
 from octo_bench.evaluation.shares import Share, forget_agents, roll_shares
+from octo_bench.progress import ProgressBar
 from octo_bench.statistics.intervals import clopper_pearson
 
 
@@ -111,7 +110,7 @@ def attain(
     shares = deque(everything.split(workers))
     successes = failures = errors = 0
     with (
-        tqdm(total=episodes, desc=f"attain {declared.id}", disable=not progress) as bar,
+        ProgressBar(total=episodes, desc=f"attain {declared.id}", disable=not progress) as bar,
         closing(roll_shares(shares, workers)) as rolled,
     ):
         for finished in rolled:

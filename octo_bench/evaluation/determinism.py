@@ -15,7 +15,6 @@ from types import MappingProxyType
 from typing import Any
 
 import numpy as np
-from tqdm import tqdm
 
 from octo_bench.agents.loading import load_agent
 from octo_bench.agents.protocol import Agent
@@ -24,6 +23,7 @@ from octo_bench.evaluation.episodes import roll_out, use_one_thread
 from octo_bench.evaluation.records import VARYING_COLUMNS
 from octo_bench.processes.jobs import results
 from octo_bench.processes.worker import note_progress
+from octo_bench.progress import ProgressBar
 from octo_bench.simulation.environment import OctoBenchEnvironment
 from octo_bench.suites import find_level
 
@@ -118,7 +118,7 @@ def check_determinism(
     perturbation = {"suite": suite, "level": level}
     reference: dict[Key, EpisodeTrace] = {}
     comparisons = []
-    with tqdm(total=len(ways) * len(jobs), desc="determinism", disable=not progress) as bar:
+    with ProgressBar(total=len(ways) * len(jobs), desc="determinism", disable=not progress) as bar:
         for way in ways:
             bar.set_postfix_str(way.name)
             traces = _traces(way, policy, jobs, perturbation)

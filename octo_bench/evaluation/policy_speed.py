@@ -24,7 +24,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
-from tqdm import tqdm
 
 from octo_bench.agents.inference import DEFAULT, Inference
 from octo_bench.checkpoints.config import STATISTICS, WEIGHTS, ModelConfig, find_policy, read_config
@@ -36,6 +35,7 @@ from octo_bench.evaluation.profiling import profile
 from octo_bench.files import write_json
 from octo_bench.machine import processor
 from octo_bench.models.octo_1_5.config import Octo15Config
+from octo_bench.progress import ProgressBar
 from octo_bench.reading import read_json
 
 EAGER = "eager"
@@ -335,7 +335,9 @@ def _take_turns(
         for each in asked
         if not (each.option.slow and number % SLOW_EVERY)
     ]
-    with tqdm(total=len(asked) + len(turns), desc=f"speed {name}", disable=not progress) as bar:
+    with ProgressBar(
+        total=len(asked) + len(turns), desc=f"speed {name}", disable=not progress
+    ) as bar:
         for each in asked:
             bar.set_postfix_str(f"{each.option.name}, first call")
             each.first(query)

@@ -20,7 +20,6 @@ from dataclasses import dataclass, replace
 from itertools import islice, repeat
 
 import numpy as np
-from tqdm import tqdm
 
 from octo_bench.agents.inference import Inference, described
 from octo_bench.errors import Mismatch
@@ -29,6 +28,7 @@ from octo_bench.evaluation.provenance import Provenance, provenance_of
 from octo_bench.evaluation.records import OLD_RECORDS, EpisodeRecord, Measure, succeeded
 from octo_bench.evaluation.rollouts import require_possible
 from octo_bench.evaluation.shares import EPISODES_PER_SHARE, Share, forget_agents, roll_shares
+from octo_bench.progress import ProgressBar
 from octo_bench.simulation import initial_states
 from octo_bench.statistics.intervals import Interval
 from octo_bench.statistics.sequential import (
@@ -212,7 +212,7 @@ def regress(
     waiting = deque(islice(dealt, workers))
     records: list[EpisodeRecord] = []
     with (
-        tqdm(total=budget, desc="regress", unit="episode", disable=not progress) as bar,
+        ProgressBar(total=budget, desc="regress", unit="episode", disable=not progress) as bar,
         closing(roll_shares(waiting, workers)) as rolled,
     ):
         for finished in rolled:

@@ -10,13 +10,12 @@ from collections import deque
 from collections.abc import Callable, Collection, Sequence
 from contextlib import closing
 
-from tqdm import tqdm
-
 from octo_bench.agents.inference import DEFAULT, Inference
 from octo_bench.agents.loading import load_agent
 from octo_bench.definitions import Environment, environment
 from octo_bench.evaluation.records import EpisodeRecord, Labels
 from octo_bench.evaluation.shares import Share, forget_agents, roll_shares
+from octo_bench.progress import ProgressBar
 from octo_bench.simulation.initial_states import find_bank
 from octo_bench.suites import find_level
 from octo_bench.support import require_supported
@@ -74,7 +73,9 @@ def evaluate(
     finishing = roll_shares(shares, min(workers, len(shares)), isolated=isolated)
     records: list[EpisodeRecord] = []
     done = episodes - len(everything.numbers)
-    bar = tqdm(total=episodes, initial=done, desc=f"evaluate {declared.id}", disable=not progress)
+    bar = ProgressBar(
+        total=episodes, initial=done, desc=f"evaluate {declared.id}", disable=not progress
+    )
     with bar, closing(finishing):
         for finished in finishing:
             records += finished

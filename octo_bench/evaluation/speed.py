@@ -21,7 +21,6 @@ from typing import Any
 
 import mujoco
 import numpy as np
-from tqdm import tqdm
 
 from octo_bench.definitions import Environment, environment
 from octo_bench.evaluation.stopwatch import Stopwatch
@@ -29,6 +28,7 @@ from octo_bench.experts.demonstrators import demonstrate
 from octo_bench.files import write_json
 from octo_bench.machine import processor
 from octo_bench.processes.executor import Executor
+from octo_bench.progress import ProgressBar
 from octo_bench.simulation.environment import IMAGE_SIZE, OctoBenchEnvironment
 from octo_bench.simulation.stock import StockSimulation
 from octo_bench.simulation.world import CONTROL_FREQUENCY
@@ -99,7 +99,9 @@ def measure_simulation(
         UnknownName: for an environment that is not declared.
     """
     declared = [environment(env_id) for env_id in env_ids]
-    with tqdm(total=len(declared) * (repeats + 1), desc="speed", disable=not progress) as bar:
+    with ProgressBar(
+        total=len(declared) * (repeats + 1), desc="speed", disable=not progress
+    ) as bar:
         return [_measure(each, steps, repeats, bar) for each in declared]
 
 
@@ -138,7 +140,7 @@ def write_speed(speeds: Sequence[SimulationSpeed], out: Path) -> None:
     write_json(out, {"machine": machine, "rows": [asdict(speed) for speed in speeds]})
 
 
-def _measure(declared: Environment, steps: int, repeats: int, bar: tqdm) -> SimulationSpeed:
+def _measure(declared: Environment, steps: int, repeats: int, bar: ProgressBar) -> SimulationSpeed:
     bar.set_postfix_str(declared.id)
     fast = OctoBenchEnvironment(declared.id)
     with closing(fast), Executor(1) as stock:

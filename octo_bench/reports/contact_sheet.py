@@ -9,12 +9,12 @@ from pathlib import Path
 import imageio.v3
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
-from tqdm import tqdm
 
 from octo_bench.definitions import Environment
 from octo_bench.errors import BadFile
 from octo_bench.experts.demonstrators import demonstrate
 from octo_bench.files import atomic_path
+from octo_bench.progress import ProgressBar
 from octo_bench.simulation.environment import OctoBenchEnvironment
 from octo_bench.simulation.rendering import Quality
 from octo_bench.support import support
@@ -47,7 +47,7 @@ def draw_contact_sheet(environments: Sequence[Environment], out: Path) -> None:
         tasks = list(dict.fromkeys(each.task.name for each in chosen))
         embodiments = list(dict.fromkeys(each.embodiment.name for each in chosen))
         pictures = {}
-        for each in tqdm(chosen, desc=f"{arms} arm{'s' * (arms > 1)}"):
+        for each in ProgressBar(chosen, desc=f"{arms} arm{'s' * (arms > 1)}"):
             cell = tasks.index(each.task.name), embodiments.index(each.embodiment.name)
             picture = np.concatenate(_views(each, "fast", _PICTURE), axis=1)
             unsupported = support(each).supported is False
@@ -64,7 +64,7 @@ def draw_beside_stock(environments: Sequence[Environment], out: Path) -> None:
     """
     _require_png(out)
     pictures: dict[Cell, np.ndarray] = {}
-    for row, each in enumerate(tqdm(environments, desc="fast and stock")):
+    for row, each in enumerate(ProgressBar(environments, desc="fast and stock")):
         fast, stock = (_views(each, quality, _LARGE_PICTURE) for quality in ("fast", "stock"))
         ordered = [picture for pair in zip(fast, stock, strict=True) for picture in pair]
         pictures.update({(row, column): picture for column, picture in enumerate(ordered)})

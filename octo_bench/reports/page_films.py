@@ -6,12 +6,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from octo_bench.errors import OctoBenchError
 from octo_bench.evaluation.records import EpisodeRecord, measure_of, succeeded
 from octo_bench.file_names import plain
 from octo_bench.files import atomic_path
+from octo_bench.progress import ProgressBar
 from octo_bench.studies.artifacts import RECORDS, read_result
 from octo_bench.studies.cells import place_of
 from octo_bench.studies.replaying import Replay, policy_of
@@ -80,7 +79,7 @@ def make_films(films: Sequence[Film], folder: Path) -> list[str]:
                 continue  # not on this machine: the page says so
             missing.setdefault((policy, _row(film.record)), {})[film.record] = film
     problems = []
-    for (policy, _), together in tqdm(missing.items(), desc="films", disable=not missing):
+    for (policy, _), together in ProgressBar(missing.items(), desc="films", disable=not missing):
         problems += _film(policy, together)
     return problems
 

@@ -18,13 +18,13 @@ from pathlib import Path
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save_file
-from tqdm import tqdm
 
 from octo_bench.definitions import Environment, environment, roots
 from octo_bench.errors import BadInitialStates, UnknownInitialState
 from octo_bench.files import atomic_path, remove_half_written, sha256_file, write_text
 from octo_bench.processes.exclusive import exclusive
 from octo_bench.processes.jobs import results
+from octo_bench.progress import ProgressBar
 from octo_bench.reading import read_bytes, read_text
 from octo_bench.simulation.world import World
 
@@ -166,7 +166,7 @@ def freeze(
             remove_half_written(each)
         missing = [each for each in paths if again or not _is_frozen(paths[each], states)]
         bar = stack.enter_context(
-            tqdm(total=len(paths), initial=len(paths) - len(missing), disable=not progress)
+            ProgressBar(total=len(paths), initial=len(paths) - len(missing), disable=not progress)
         )
         bar.set_description("freeze")
         jobs = [(each, states) for each in missing]

@@ -20,11 +20,11 @@ from typing import Any
 import torch
 from torch import nn
 from torch.utils.tensorboard import SummaryWriter
-from tqdm import tqdm
 
 from octo_bench.errors import BadFile, Diverged
 from octo_bench.files import atomic_path
 from octo_bench.processes.worker import note_progress
+from octo_bench.progress import ProgressBar
 from octo_bench.reading import require_regular
 from octo_bench.training.objective import Objective
 from octo_bench.training.settings import Optimisation, TrainingSummary
@@ -118,7 +118,7 @@ class _Run:
         """All remaining steps; the model ends with the averaged weights."""
         settings = self.settings
         writer = SummaryWriter(self.out / LOGS, purge_step=self.step)
-        bar = tqdm(
+        bar = ProgressBar(
             total=settings.steps,
             initial=self.step,
             desc="training",
