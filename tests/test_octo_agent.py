@@ -24,7 +24,7 @@ from octo_bench.checkpoints.folder import read_policy, write_policy
 from octo_bench.definitions import environment
 from octo_bench.demonstrations.normalisation import Affine
 from octo_bench.demonstrations.windows import statistics_of
-from octo_bench.errors import BadCheckpoint, UnknownName
+from octo_bench.errors import BadCheckpoint, UnknownName, UnsupportedEnvironment
 from octo_bench.models.config import LanguageConfig, OctoConfig, TransformerConfig
 from octo_bench.models.octo import Octo
 
@@ -50,6 +50,20 @@ def test_a_policy_of_another_proprioception_is_refused(tmp_path: Path) -> None:
     write_policy(folder, read.model, 2, statistics, "# card\n")
     with pytest.raises(BadCheckpoint, match="'proprio' has 10 entries, observations have 11"):
         load_agent(str(folder), environment("Lift-Panda"))
+
+
+def test_a_policy_of_another_image_size_is_refused(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    statistics = statistics_of([toy_demonstrations()], "bounds")
+    write_policy(tmp_path / "small", Octo(tiny_config()), 2, statistics, "# card\n")
+    said = f"small sees images of {SIZE} x {SIZE} pixels and is shown 96 x 96"
+    with pytest.raises(UnsupportedEnvironment, match=said):
+        load_agent(str(tmp_path / "small"), environment("Lift-Panda"))
+    agent = load_agent(str(tmp_path / "small"), environment("Lift-Panda"), image_size=SIZE)
+    observations, tasks, noise = query(agent)
+    observations["image_primary"] = np.zeros((BATCH, agent.window, 94, 94, 3), np.uint8)
+    with pytest.raises(UnsupportedEnvironment, match="is shown 94 x 94"):
+        agent.act(observations, tasks, noise)
 
 
 def query(agent: OctoAgent, seed: int = 0) -> tuple[dict, list[TaskInput], np.ndarray]:
