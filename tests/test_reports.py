@@ -339,7 +339,7 @@ def test_csv_can_be_read_back_and_holds_what_stands_beside(table: Table, tmp_pat
         (b"demos,success_rate,training_minutes\n0,x,1\n", "not a number"),
         (b"demos,success_rate,training_minutes\n0\n", "not a number"),
         (b"", "lacks the column 'demos'"),
-        (b"\xff\xfe\x00", "cannot be read"),
+        (b"\xff\xfe\x00", "is not a UTF-8 text"),
     ],
 )
 def test_a_broken_reference_is_named(tmp_path: Path, content: bytes, message: str) -> None:
