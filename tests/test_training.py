@@ -16,7 +16,7 @@ from synthetic import SIZE, tiny_config, toy_demonstrations
 from octo_bench.checkpoints.folder import read_policy
 from octo_bench.demonstrations.normalisation import write_statistics
 from octo_bench.demonstrations.windows import Windows, statistics_of
-from octo_bench.errors import BadFile, BadRecipe
+from octo_bench.errors import BadCheckpoint, BadFile, BadRecipe
 from octo_bench.models.octo import Octo
 from octo_bench.training import loop
 from octo_bench.training.augmentation import augment
@@ -301,6 +301,38 @@ def test_recomputed_statistics_are_the_demonstrations_own(tmp_path: Path) -> Non
     own = read_policy(tmp_path / "own").statistics.actions_of("New")
     expected = statistics_of([demonstrations], "bounds").actions_of("New")
     assert own.scale.tolist() == expected.scale.tolist()
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        ({"action_size": 14}, r"'model\.action_size' = 14, but octo_bench/Follow-Toy-v\d has 7"),
+        ({"image_size": 48}, r"'model\.image_size' = 48, but octo_bench/Follow-Toy-v\d has 24"),
+        ({"proprio": (0, 11)}, r"'model\.proprio' reads more than the 11 entries"),
+    ],
+)
+def test_a_network_for_other_data_is_refused(
+    tmp_path: Path, changes: dict[str, object], message: str
+) -> None:
+    with pytest.raises(BadRecipe, match=message):
+        pretrained(tmp_path, model=tiny_config(**changes))
+
+
+def test_images_of_another_size_are_refused_by_fine_tuning(tmp_path: Path) -> None:
+    start = pretrained(tmp_path / "start")
+    demonstrations = toy_demonstrations()
+    larger = [
+        replace(
+            episode,
+            image_primary=episode.image_primary.repeat(2, 1).repeat(2, 2),
+            image_wrist=episode.image_wrist.repeat(2, 1).repeat(2, 2),
+        )
+        for episode in demonstrations.episodes
+    ]
+    demonstrations = replace(demonstrations, episodes=tuple(larger))
+    settings = FinetuneSettings(optimisation=FAST)
+    with pytest.raises(BadCheckpoint, match=r"sees images of 24 px, and the demonst.* have 48 px"):
+        finetune(start, demonstrations, tmp_path / "out", settings, progress=False)
 
 
 def test_augmentation_keeps_range_and_is_off_at_zero() -> None:

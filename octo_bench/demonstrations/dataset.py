@@ -89,6 +89,12 @@ class Demonstrations:
     grippers: tuple[int, ...]
 
 
+def image_sides(episode: Episode) -> set[int]:
+    """Every height and width of an episode's images, in pixels."""
+    images = (getattr(episode, camera) for camera in episode.cameras)
+    return {side for image in images for side in image.shape[1:3]}
+
+
 def fingerprint_of(demonstrations: Demonstrations) -> str:
     """Hex digest of what training reads of demonstrations but their images: the file's hash,
     the episodes chosen from it, their actions and proprioception, the words and the grippers."""

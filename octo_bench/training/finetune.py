@@ -21,12 +21,12 @@ from octo_bench.checkpoints.folder import (
     stored_tensors,
     write_policy,
 )
-from octo_bench.demonstrations.dataset import Demonstrations, fingerprint_of
+from octo_bench.demonstrations.dataset import Demonstrations, fingerprint_of, image_sides
 from octo_bench.demonstrations.normalisation import Statistics
 from octo_bench.demonstrations.windows import Windows, statistics_of
 from octo_bench.errors import BadCheckpoint
 from octo_bench.files import sha256_file, sha256_json
-from octo_bench.models.octo import Octo
+from octo_bench.models.octo import Octo, OctoConfig
 from octo_bench.models.octo_1_5.network import Octo15
 from octo_bench.training.adaptation import HEADS, adapt, adapted_config, modules_of
 from octo_bench.training.adapters import ADAPTER, Lora, add_adapters
@@ -99,6 +99,7 @@ def finetune(
     """
     start = read_policy(find_policy(policy))
     _check_head(start, settings)
+    _check_images(start, demonstrations)
     statistics = _statistics(start, demonstrations, settings, from_scratch=from_scratch)
     first = demonstrations.episodes[0]
     config = adapted_config(
@@ -153,6 +154,18 @@ def _check_head(start: Policy, settings: FinetuneSettings) -> None:
     if settings.head is not None and settings.head not in heads:
         problem = f"its architecture has no head '{settings.head}'"
         raise BadCheckpoint(start.folder, problem, f"use one of {', '.join(heads)}")
+
+
+def _check_images(start: Policy, demonstrations: Demonstrations) -> None:
+    """Refuse images of another size, which the seed architecture does not resize."""
+    if not isinstance(start.config.model, OctoConfig):
+        return
+    size = start.config.model.image_size
+    sides = set().union(*map(image_sides, demonstrations.episodes))
+    if sides != {size}:
+        there = " x ".join(map(str, sorted(sides)))
+        problem = f"sees images of {size} px, and the demonstrations have {there} px"
+        raise BadCheckpoint(start.folder, problem, "use demonstrations of the policy's size")
 
 
 def _statistics(

@@ -18,6 +18,7 @@ from octo_bench.demonstrations.collecting import collect
 from octo_bench.demonstrations.dataset import (
     Demonstrations,
     fingerprint_of,
+    image_sides,
     read_demonstrations,
 )
 from octo_bench.demonstrations.normalisation import Statistics
@@ -89,6 +90,7 @@ def pretrain_on(
     Args:
         recipe: the recipe's file, named in errors and in the model card.
     """
+    _check_sizes(declared, datasets, recipe)
     statistics = statistics_of(datasets, declared.normalisation)
     if declared.scaling == "shared":
         statistics = statistics.shared()
@@ -101,12 +103,6 @@ def pretrain_on(
         proprio=declared.model.proprio,
         weights=[entry.weight for entry in declared.data],
     )
-    wrists = len(windows.cameras) - 1
-    if declared.model.wrist_cameras != wrists:
-        problem = (
-            f"'model.wrist_cameras' = {declared.model.wrist_cameras}, but the data has {wrists}"
-        )
-        raise BadRecipe(recipe, problem, f"set it to {wrists}")
     model = initial_model(declared.model, declared.seed)
     summary = train(
         objective(model, windows, declared.optimisation, recipe.parent),
@@ -144,6 +140,25 @@ def initial_model(config: OctoConfig, seed: int) -> Octo:
         except UnavailableError as error:
             raise MissingWeights(str(error)) from error
     return model
+
+
+def _check_sizes(declared: Recipe, datasets: Sequence[Demonstrations], recipe: Path) -> None:
+    """Refuse a network for other observations or actions than the data's."""
+    model = declared.model
+    for data in datasets:
+        for episode in data.episodes:
+            for key, wanted, there in (
+                ("action_size", model.action_size, episode.actions.shape[1]),
+                ("wrist_cameras", model.wrist_cameras, len(episode.cameras) - 1),
+                *(("image_size", model.image_size, side) for side in image_sides(episode)),
+            ):
+                if wanted != there:
+                    problem = f"'model.{key}' = {wanted}, but {data.env_id} has {there}"
+                    raise BadRecipe(recipe, problem, f"set it to {there}, or leave out the data")
+            entries = episode.proprio.shape[1]
+            if max(model.proprio, default=-1) >= entries:
+                problem = f"'model.proprio' reads more than the {entries} entries of {data.env_id}"
+                raise BadRecipe(recipe, problem, f"use entries up to {entries - 1}")
 
 
 def _check_range(
