@@ -20,7 +20,7 @@ import pytest
 
 from octo_bench.cli import run
 from octo_bench.cli.exits import TERMINATED
-from octo_bench.definitions import Disturbance, environment
+from octo_bench.definitions import HOLD_STEPS, Disturbance, environment
 from octo_bench.demonstrations.attempts import attempt
 from octo_bench.demonstrations.collecting import collect
 from octo_bench.demonstrations.dataset import read_demonstrations
@@ -54,6 +54,11 @@ def contents(path: Path) -> dict[str, np.ndarray]:
 def test_the_demonstrator_succeeds_despite_noise(task: str, arm: str) -> None:
     results = [attempt(f"octo_bench/{task}-{arm}-v1", seed) for seed in (21, 22)]
     assert all(result.success for result in results)
+    for result in results:  # it holds still after the first success
+        assert result.steps == result.first_success_step + HOLD_STEPS
+        end = result.actions[-HOLD_STEPS:]
+        assert not end[:, :6].any() and len(set(end[:, 6])) == 1
+        assert np.array_equal(end, result.executed[-HOLD_STEPS:])
 
 
 def test_the_file_has_robomimics_layout(collected: Path) -> None:

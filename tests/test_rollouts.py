@@ -17,7 +17,7 @@ from octo_bench.agents.inference import Inference
 from octo_bench.agents.protocol import TaskInput
 from octo_bench.agents.random import RandomAgent
 from octo_bench.checkpoints.folder import write_policy
-from octo_bench.definitions import environment
+from octo_bench.definitions import HOLD_STEPS, environment
 from octo_bench.demonstrations.windows import statistics_of
 from octo_bench.errors import BadRecords, UnknownName
 from octo_bench.evaluation import goals, shares
@@ -62,7 +62,8 @@ def test_records_say_what_happened(expert: list[EpisodeRecord]) -> None:
     assert [record.episode for record in expert] == list(range(10))
     assert [record.env_seed for record in expert] == [environment_seed(0, k) for k in range(10)]
     assert len({record.initial_state_sha256 for record in expert}) == 10
-    assert {record.furthest_stage for record in expert} == {"success"}
+    assert {(record.furthest_stage, record.success_held) for record in expert} == {("hold", True)}
+    assert all(record.steps == record.first_success_step + HOLD_STEPS for record in expert)
     assert all(10 < record.steps < 100 and not record.error for record in expert)
 
 
