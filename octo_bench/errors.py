@@ -125,7 +125,7 @@ class BadInference(OctoBenchError):
 
 
 class Diverged(OctoBenchError):
-    """A training whose loss is no number any more."""
+    """A training whose loss has become NaN or infinite."""
 
     def __init__(self, step: int, learning_rate: float) -> None:
         super().__init__(step, learning_rate)
