@@ -1,4 +1,4 @@
-"""A few of the trials of `chaos.py`: kills, stops, Ctrl-C and SIGTERM at random moments."""
+"""A few of the trials of `chaos.py`: signals at random moments to an evaluation on two workers."""
 
 from __future__ import annotations
 
@@ -9,5 +9,5 @@ import pytest
 def test_what_a_disturbed_command_leaves_is_what_an_undisturbed_one_does(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    failed = chaos.main(["--trials", "4", "--seed", "1", "--only", "evaluate", "freeze"])
+    failed = chaos.main(["--trials", "3", "--seed", "158", "--only", "evaluate"])
     assert not failed, capsys.readouterr().out
