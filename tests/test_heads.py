@@ -198,7 +198,7 @@ def test_decoding_is_within_half_a_bin_and_monotone(count: int, bound: float, se
 def test_bins_cover_what_the_statistics_make_of_actions(
     raw: np.ndarray, kind: Kind, count: int
 ) -> None:
-    scaling = action_scaling(raw, kind)
+    scaling = action_scaling(raw, kind, (6,))
     normalised = scaling.normalise(raw)
     reach = float(np.abs(normalised).max())
     if kind == "bounds":
@@ -216,7 +216,7 @@ def test_standardised_actions_do_not_fit_the_range_of_scaled_ones() -> None:
     """Why training refuses an `action_range` that the data exceed."""
     raw = np.zeros((100, 7), np.float32)
     raw[0] = 1
-    normalised = action_scaling(raw, "mean_std").normalise(raw)
+    normalised = action_scaling(raw, "mean_std", (6,)).normalise(raw)
     head = bins_of(256, 1.0)
     decoded = head.centre_of(head.bin_of(torch.from_numpy(normalised))).numpy()
     assert np.abs(decoded - normalised).max() > 5

@@ -24,9 +24,9 @@ _DEMONSTRATORS: dict[str, Callable[[World], Motion]] = {
 }
 
 
-_GOING_ON = ("open_door",)
-"""Those whose motion goes on after a success, and keeps it: the spring of the handle pulls an arm
-that only holds still, and the door with it, back."""
+_GOING_ON = ("open_door", "lift_pot")
+"""Those whose motion goes on after a success, and keeps it: an arm that only holds still is pulled
+back by the spring of the door's handle, or down by the weight of the pot."""
 
 
 def demonstrate(world: World) -> Motion:
@@ -51,7 +51,8 @@ def demonstrate(world: World) -> Motion:
 def after_success(world: World, motion: Motion, last: np.ndarray) -> np.ndarray:
     """The expert's action (A,) in a step after its first success.
 
-    It holds still, with the grippers as they were; the door it opens a little further and keeps.
+    It holds still, with the grippers as they were. It opens the door a little further,
+    and lifts the pot higher, and keeps them there.
 
     Args:
         world: where it acts.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from octo_bench.definitions import HOLD_STEPS
 from octo_bench.experts.grasping import carry, grasp_at, let_go
 from octo_bench.experts.motions import (
     CLOSE,
@@ -26,7 +27,7 @@ _GIVER, _TAKER = 0, 1
 
 
 def lift_pot(world: World) -> Motion:
-    """Each arm grasps the handle on its side, then both go up; again when one slips."""
+    """Each arm grasps the handle on its side, then both go up and stay; again when one slips."""
     pot = world.declared.task.object
     while True:
         yield from together(world, *(_grasp_handle(world, pot, arm) for arm in range(2)))
@@ -46,6 +47,8 @@ def _raise(world: World, arm: int) -> Motion:
     yield from reach(
         world, lambda: goal, CLOSE, tolerance=0.02, patience=40, yaw=lambda: yaw, arm=arm
     )
+    pot = world.declared.task.object
+    yield from hold(world, goal, CLOSE, lambda: not world.grasping(pot, arm), HOLD_STEPS, yaw, arm)
 
 
 def hand_over(world: World) -> Motion:
