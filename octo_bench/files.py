@@ -59,14 +59,15 @@ def require_writable(path: Path, *suffixes: str) -> None:
 
     Raises:
         BadFile: for another suffix, something that is not a file, or a folder that cannot be made
-            or
-            written to.
+            or written to.
     """
     if suffixes and path.suffix not in suffixes:
         raise BadFile(path, f"does not end in {' or '.join(suffixes)}", "rename it")
     if path.exists() and not path.is_file():
         what = "is a folder" if path.is_dir() else "is not an ordinary file"
         raise BadFile(path, what, "name a file to write")
+    if path.is_symlink() and not path.exists():
+        raise BadFile(path, "is a link that leads to no file", "delete it, or name another file")
     _require_room(path.parent, path)
 
 

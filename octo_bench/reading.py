@@ -121,6 +121,8 @@ def read_toml(
     except RecursionError as deep:
         raise error(path, "is nested too deeply", fix) from deep
     except ValueError as broken:  # of syntax, too
+        if "set_int_max_str_digits" in str(broken):  # Python's own advice, which is not ours
+            raise error(path, "has a number of thousands of digits", fix) from broken
         raise error(path, f"cannot be read as TOML ({broken})", fix) from broken
 
 

@@ -18,7 +18,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -27,6 +28,7 @@ from chaos import contents, write_study
 SHARES = (0.02, 0.4, 0.9)
 """Of what a command leaves: the room that it has at first."""
 SECONDS = 900
+ROOM = 2**30
 _STAGING = """
 execute = 4
 
@@ -102,7 +104,7 @@ def commands(folder: Path) -> list[Command]:
     data = folder / "data"
     data.mkdir()
     shutil.copy(lift, data / "Lift-Panda-seed1000.hdf5")
-    recipe = str(folder / "recipe.toml")
+    recipe, film = str(folder / "recipe.toml"), folder / "film.mp4"
     finetune = ["finetune", str(folder / "tiny"), "--demonstrations", str(lift), "--demos", "2"]
     steps = ["--steps", "6", "--batch-size", "2"]
 
@@ -134,10 +136,12 @@ def commands(folder: Path) -> list[Command]:
         ),
         Command("convert", line("convert", str(FIXTURE), "{out}/policy")),
         Command(
-            "films", line("watch", "random", "Lift-Panda", "--out", f"{folder}/{{out.name}}.mp4"),
-            environment={"TMPDIR": "{disk}"},
+            "films",
+            line("watch", "random", "Lift-Panda", "--out", str(film)),
+            lambda out: film.unlink(missing_ok=True),
+            {"TMPDIR": "{disk}"},
         ),
-    ]  # fmt: skip
+    ]
 
 
 def run_alone(arguments: Sequence[str], environment: dict[str, str] | None = None) -> str:
@@ -177,34 +181,51 @@ def _run(arguments: list[str], environment: dict[str, str], said: Path) -> None:
     os._exit(code)
 
 
+@contextmanager
+def mounted(disk: Path) -> Iterator[None]:
+    """An empty file system of 1 GiB in memory at `disk`."""
+    disk.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={ROOM}", "tmpfs", disk], check=True)
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", disk], check=True)
+        disk.rmdir()
+
+
+def undisturbed(command: Command, disk: Path) -> tuple[dict[str, str], int]:
+    """What a command leaves where there is room, and how many bytes that takes."""
+    with mounted(disk):
+        command.prepare(disk)
+        before = shutil.disk_usage(disk).used
+        run_alone(command.arguments(disk), _environment(command, disk))
+        return contents(disk), shutil.disk_usage(disk).used - before
+
+
 def trial(command: Command, disk: Path, expected: dict[str, str], room: int) -> list[str]:
     """One trial; what is wrong, nothing if it went well."""
-    disk.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256m", "tmpfs", disk], check=True)
-    try:
+    with mounted(disk):
         command.prepare(disk)
-        used = shutil.disk_usage(disk).used
-        _resize(disk, used + room)
-        environment = {key: value.format(disk=disk) for key, value in command.environment.items()}
-        arguments = command.arguments(disk)
+        _resize(disk, shutil.disk_usage(disk).used + room)
+        arguments, environment = command.arguments(disk), _environment(command, disk)
         code, said = run_command(arguments, environment)
         lines = [line for line in said.splitlines() if line.startswith("error: ")]
         problems = []
-        if code == 0:
-            problems.append("it had room enough")
-        elif code != 2 or len(lines) != 1 or "no space left" not in lines[0]:
+        if code != 2 or len(lines) != 1 or "no space left" not in lines[0]:
             problems.append(f"the first run ends with {code}: {said[-1500:]}")
-        _resize(disk, 2**30)
+        _resize(disk, ROOM)
         code, said = run_command(arguments, environment)
         if code:
             return [*problems, f"the second run ends with {code}: {said[-1500:]}"]
         found = contents(disk)
-        wrong = sorted(name for name in expected.keys() | found.keys()
-                       if expected.get(name) != found.get(name))  # fmt: skip
+        wrong = sorted(
+            name for name in expected.keys() | found.keys() if expected.get(name) != found.get(name)
+        )
         return [*problems, *(f"{name} is another or left over" for name in wrong)]
-    finally:
-        subprocess.run(["umount", disk], check=True)
-        disk.rmdir()
+
+
+def _environment(command: Command, disk: Path) -> dict[str, str]:
+    return {key: value.format(disk=disk) for key, value in command.environment.items()}
 
 
 def _resize(disk: Path, size: int) -> None:
@@ -229,33 +250,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         for command in commands(folder):
             if options.only and command.name not in options.only:
                 continue
-            alone = folder / f"{command.name} alone"
-            command.prepare(alone)
-            before = _size(alone)
-            environment = {
-                key: value.format(disk=alone) for key, value in command.environment.items()
-            }
-            run_alone(command.arguments(alone), environment)
-            expected, left = contents(alone), max(2**16, _size(alone) - before)
-            for share in options.shares:
-                room = 0 if command.environment else int(share * left)
+            disk = folder / "disk"
+            expected, left = undisturbed(command, disk)
+            # Where only temporary files go there, nothing is left: it is full from the start.
+            for room in [int(share * left) for share in options.shares] if left else [0]:
                 start = time.monotonic()
-                problems = trial(command, folder / "disk", expected, room)
+                problems = trial(command, disk, expected, room)
                 trials += 1
                 failed += bool(problems)
                 verdict = "FAILED: " + "; ".join(problems) if problems else "ok"
                 seconds = time.monotonic() - start
                 print(f"{command.name}, {room} bytes: {verdict} ({seconds:.0f} s)", flush=True)
-                if command.environment:
-                    break
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     print(f"{trials} trials, {failed} failed")
     return 1 if failed else 0
-
-
-def _size(folder: Path) -> int:
-    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 if __name__ == "__main__":

@@ -581,9 +581,11 @@ def make_files(root: Path) -> None:
 
     from octo_bench.checkpoints.config import find_policy
     from octo_bench.checkpoints.folder import write_policy
+    from octo_bench.cli.arguments import CORES
     from octo_bench.definitions import environment
     from octo_bench.demonstrations.normalisation import Statistics
     from octo_bench.demonstrations.windows import statistics_of
+    from octo_bench.evaluation.policy_speed import machine
     from octo_bench.evaluation.provenance import provenance_of
     from octo_bench.evaluation.records import write_records
     from octo_bench.models.octo import Octo
@@ -618,10 +620,8 @@ def make_files(root: Path) -> None:
     (root / "experts.csv").write_text(
         "env_id,seeds,successes,mean_steps,failures,stock_successes\n" + row
     )
-    speeds = sorted(policies_root().parent.glob("results/speed*/*.json"))
-    (root / "speed.json").write_text(
-        speeds[0].read_text() if speeds else '{"machine": {}, "policies": []}'
-    )
+    measured = json.loads((policies_root().parent / "results/speed/policies.json").read_text())
+    (root / "speed.json").write_text(json.dumps({**measured, "machine": machine(CORES)}))
     _write_released(root / "released")
 
 
@@ -672,6 +672,7 @@ def _forbid_work() -> None:
     from octo_bench.evaluation import policy_speed
     from octo_bench.processes import executor
     from octo_bench.simulation import world
+    from octo_bench.statistics import calibration
     from octo_bench.studies import scheduler
     from octo_bench.training import finetune, loop, pretrain
 
@@ -683,6 +684,7 @@ def _forbid_work() -> None:
     loop.train = finetune.train = pretrain.train = accepted
     pretrain.initial_model = accepted
     scheduler.run_cells = accepted
+    calibration.calibrate = accepted
     collecting.attempt = survey.survey_one = replaying.World = accepted
     policy_speed.measure_policies = accepted
 

@@ -217,3 +217,10 @@ def test_old_records_are_compared_by_what_they_have_and_said_to_be_old() -> None
     assert "recorded before success had to hold" in text(compare(a, b))
     with pytest.raises(Mismatch, match=r"b was recorded before .* --success once"):
         compare(a, b, success="held")
+
+
+def test_episodes_that_all_ended_in_errors_leave_nothing_to_compare() -> None:
+    a = episodes_of([True] * 3, "a")
+    b = EpisodeSet("b", [replace(each, error="MemoryError: ") for each in a.records], None)
+    with pytest.raises(Mismatch, match=r"no episode in common .* \(3 ended in errors\)"):
+        compare(a, b)

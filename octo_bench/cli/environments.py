@@ -93,8 +93,8 @@ def demonstrators(
 
     table = out or demonstrators_table()
     page = table.with_name(PAGE)
-    shown = table.resolve() == demonstrators_table().resolve()
     require_writable(table, ".csv")
+    shown = table.resolve() == demonstrators_table().resolve()
     if shown:
         require_own_page(page, TITLE)
     known = read_demonstrated(table)

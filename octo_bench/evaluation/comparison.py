@@ -135,7 +135,8 @@ def compare(
         success: which success counts; if not given, "held" where all records have it.
 
     Raises:
-        Mismatch: when they were not measured alike, or do not have the success that is asked for.
+        Mismatch: when they were not measured alike, have no pair to compare, or do not have the
+            success that is asked for.
     """
     known = measure_of([*a.records, *b.records])
     if success == "held" and known == "once":
@@ -143,6 +144,11 @@ def compare(
         raise Mismatch(f"{old.name} was {OLD_RECORDS}; measure it again, or use --success once")
     success = known if success is None else success
     matched = match(a, b, allow)
+    if not matched.pairs:
+        raise Mismatch(
+            f"{a.name} and {b.name} have no episode in common that both finished "
+            f"({matched.errors} ended in errors); evaluate both on the same episodes again"
+        )
     by_place: dict[Place, list[Pair]] = {}
     for pair in matched.pairs:
         by_place.setdefault(Place.of(pair[0]), []).append(pair)

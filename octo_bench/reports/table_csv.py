@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any
@@ -44,12 +45,18 @@ def read_reference(path: Path) -> Reference:
     """
     rows = _read_csv(path, ("demos", "success_rate", "training_minutes"))
     try:
-        return {
+        points = {
             int(row["demos"]): ReferencePoint(
                 float(row["success_rate"]), float(row["training_minutes"])
             )
             for row in rows
         }
+        for demos, point in points.items():
+            if not (demos >= 0 and 0 <= point.success_rate <= 1):
+                raise ValueError(f"{point.success_rate} with {demos} demonstrations")
+            if not 0 <= point.training_minutes < math.inf:
+                raise ValueError(f"{point.training_minutes} minutes")
+        return points
     except (TypeError, ValueError) as error:
         raise BadFile(path, f"not a number ({error})", "correct the table") from error
 
