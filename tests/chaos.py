@@ -82,9 +82,10 @@ class Blow:
 
 @dataclass
 class Outcome:
-    """What became of a trial: the problems, none if it went well."""
+    """What became of a trial: how many blows came before the end, and the problems, if any."""
 
     blows: Sequence[Blow]
+    struck: int
     runs: int
     seconds: float
     problems: list[str]
@@ -130,7 +131,7 @@ def trial(
         (_blow(seconds, generator) for _ in range(generator.choice((1, 1, 2)))),
         key=lambda blow: blow.after,
     )
-    outcome = Outcome(blows, 0, 0.0, [])
+    outcome = Outcome(blows, 0, 0, 0.0, [])
     start = time.monotonic()
     code: int | None = None
     while code != 0 and outcome.runs < RUNS and not outcome.problems:
@@ -202,8 +203,10 @@ def _run(
             for blow in blows:
                 with suppress(subprocess.TimeoutExpired):
                     process.wait(max(0.0, blow.after - (time.monotonic() - start)))
-                if process.poll() is None and _strike(process.pid, blow, generator):
-                    asked_to_stop = asked_to_stop or time.monotonic()
+                if process.poll() is None:
+                    outcome.struck += 1
+                    if _strike(process.pid, blow, generator):
+                        asked_to_stop = asked_to_stop or time.monotonic()
             try:
                 code: int | None = process.wait(limit)
             except subprocess.TimeoutExpired:
@@ -213,6 +216,8 @@ def _run(
                 taken = time.monotonic() - asked_to_stop
                 if taken > SECONDS_TO_STOP:
                     outcome.problems.append(f"took {taken:.0f} s to stop")
+                if code == 0 and taken > SECONDS_TO_LEAVE:
+                    outcome.problems.append("was asked to stop and did not")
             if not _gone(process.pid, SECONDS_TO_LEAVE):
                 outcome.problems.append(f"run {outcome.runs} leaves {len(_session(process.pid))}")
             said.seek(0)
@@ -311,8 +316,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     seed = random.randrange(10**6) if options.seed is None else options.seed
     print(f"seed {seed}", flush=True)
-    failed, counts = 0, Counter[str]()
+    failed, counts, in_time = 0, Counter[str](), 0
     folder = Path(tempfile.mkdtemp(prefix="chaos-"))
+    # In the background of a shell, Ctrl-C is ignored, also by what is started here.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends what it has started
     try:
         chosen = [
@@ -327,11 +334,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
             out = folder / f"trial{number}"
             outcome = trial(command, out, *expected[command.name], generator)
             counts[command.name] += 1
+            in_time += bool(outcome.struck)
             failed += bool(outcome.problems)
             struck = ", ".join(map(str, outcome.blows))
             verdict = "FAILED: " + "; ".join(outcome.problems) if outcome.problems else "ok"
             print(
-                f"{number} {command.name}: {struck}; {outcome.runs} runs, "
+                f"{number} {command.name}: {struck}; {outcome.struck} in time, "
+                f"{outcome.runs} runs, "
                 f"{outcome.seconds:.0f} s: {verdict}",
                 flush=True,
             )
@@ -342,7 +351,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
             print(f"what failed is in {folder}")
         else:
             shutil.rmtree(folder)
-    print(f"{sum(counts.values())} trials ({dict(counts)}), {failed} failed, seed {seed}")
+    print(
+        f"{sum(counts.values())} trials ({dict(counts)}), {in_time} struck before the end, "
+        f"{failed} failed, seed {seed}"
+    )
     return 1 if failed else 0
 
 
