@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import sys
+import threading
 import time
 from typing import Any
 
 from tqdm import tqdm
+
+# Instead of a lock between processes, which the system reports as leaked where one is killed.
+tqdm.set_lock(threading.RLock())
 
 _SECONDS = 10.0
 """At least, between two lines where there is no terminal."""

@@ -46,6 +46,7 @@ def write_demonstrations(path: Path, count: int) -> None:
         names = ("env_id", "embodiment", "task", "instruction")
         data.attrs.update({name: getattr(toy, name) for name in names})
         data.attrs["paraphrases"] = json.dumps(toy.paraphrases)
+        data.attrs["grippers"] = json.dumps(toy.grippers)
         for number, each in enumerate(toy.episodes[:count]):
             demo = data.create_group(f"demo_{number}")
             for name in ("image_primary", "image_wrist", "proprio"):
@@ -98,7 +99,7 @@ def test_a_stopped_pre_training_goes_on_though_its_file_has_grown(
         pre_train(pretraining, [file], state.parent)
     with h5py.File(file, "r+") as changed:
         changed["data/demo_0/actions"][0, 0] = np.float32(0.5)
-    with pytest.raises(BadFile, match="belongs to a run with other data"):
+    with pytest.raises(BadFile, match="belongs to a run that differs in: demonstrations"):
         pre_train(pretraining, [file], state.parent)
 
 

@@ -116,7 +116,7 @@ def test_the_flipped_episodes_and_no_others_are_filmed(
     lines = [line for line in capsys.readouterr().out.splitlines() if " -> " in line]
     flipped = [int(line.partition(" episode ")[2].partition(":")[0]) for line in lines]
     assert sorted(file.name for file in films.iterdir()) == [
-        f"Lift-Panda-v1_{episode:03d}.mp4" for episode in flipped
+        f"Lift-Panda-v1_{episode:03d}.mp4" for episode in sorted(flipped)
     ]
     first = flipped[0]
     steps = read_records(baseline)[first].steps  # a failure lasts longer: it is the horizon's
@@ -131,7 +131,7 @@ def test_golden_answers_alone_are_enough_only_where_all_agree(
     assert gate(POLICY, baseline, "--golden-only") == 0
     assert "16 of 16 agree" in capsys.readouterr().out
     assert gate(spoilt, baseline, "--golden-only") == 3
-    assert "It acts differently" in capsys.readouterr().out
+    assert "Its actions differ" in capsys.readouterr().out
     assert gate("octo-tiny-categorical", baseline, "--golden-only") == 3
     assert "cannot be compared, its head draws other noise" in capsys.readouterr().out
 
@@ -149,7 +149,7 @@ def test_golden_answers_tell_a_changed_scaling(
         actions["scale"] = scales
     statistics.write_text(json.dumps(table))
     assert gate(tmp_path / "copy", baseline, "--golden-only") == 3
-    assert "It acts differently" in capsys.readouterr().out
+    assert "Its actions differ" in capsys.readouterr().out
 
 
 def mistake(capsys: pytest.CaptureFixture[str], policy: object, baseline: Path, *more: str) -> str:

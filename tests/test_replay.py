@@ -51,7 +51,17 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     records = [*expert, *(replace(record, policy="tiny") for record in tuned)]
     write_records(records, folder / "episodes.parquet", provenance_of(records, SEED))
     cell = {"policy": "tiny", "env_id": LIFT, "demos": 50, "draw": 0, "train_seed": 0, "key": KEY}
-    (folder / "study_result.json").write_text(json.dumps({"cells": [cell]}))
+    result = {
+        "workers": 1,
+        "wall_seconds": 1.0,
+        "process_seconds": {},
+        "machine": {"processor": "one", "cores": 1, "python": "3.11"},
+        "versions": {},
+        "policies": {},
+        "demonstrations": {},
+        "cells": [{**cell, "training": None}],
+    }
+    (folder / "study_result.json").write_text(json.dumps(result))
     return folder
 
 
@@ -124,8 +134,9 @@ def test_records_of_before_are_compared_by_what_they_have(
 def test_the_choices_are_listed(records: list[EpisodeRecord]) -> None:
     path = Path("episodes.parquet")
     listed = (
-        r"2 episodes of number 1; choose one by --policy \(expert, tiny\), --demos \(0, 50\), "
-        r'--suite \(lighting, ""\), --level \(1, 0\), --inference \("", execute=2\)$'
+        r"2 episodes of number 1; choose one by --policy \(expert, tiny\), "
+        r'--head \("", diffusion\), --demos \(0, 50\), --suite \(lighting, ""\), '
+        r'--level \(1, 0\), --inference \("", execute=2\)$'
     )
     with pytest.raises(OctoBenchError, match=listed):
         choose(records, 1, {}, path)
@@ -159,7 +170,7 @@ def test_a_policy_that_is_not_there_is_told_with_the_way_to_get_it(
     for file in (each for each in find_records("quick").parent.iterdir() if each.is_file()):
         shutil.copy(file, quick)
     monkeypatch.setattr("octo_bench.studies.replaying.study_roots", lambda: (tmp_path,))
-    missing = replace(tuned, policy="octo-tiny", env_id="octo_bench/Stack-Panda-v1")
+    missing = replace(tuned, policy="octo-tiny", env_id="octo_bench/Stack-Panda-v0")
     with pytest.raises(
         BadFile, match=r"50 demonstrations is not available here; .*`octo-bench reproduce quick`"
     ):

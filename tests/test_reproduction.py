@@ -155,7 +155,9 @@ def test_an_interrupt_ends_with_one_line_and_nothing_half_written(
         wait_until(lambda: any(out.glob("demonstrations/.*")))
         process.send_signal(how)
         assert process.wait(60) == code
-        assert process.stderr.read().splitlines()[-1].startswith("interrupted; what is done is")
+        assert (
+            process.stderr.read().splitlines()[-1].startswith("interrupted; finished work is kept")
+        )
     assert not list(out.rglob(".*.tmp"))
     for gathered in out.glob("*.parquet"):  # whole cells, if one was finished so soon
         assert [record.demos for record in read_records(gathered)] == [0] * 4
