@@ -86,7 +86,7 @@ seen.
                                          one episode, as a film (half a minute)
   octo-bench evaluate octo-tiny Stack-Panda --episodes 50 --out tiny.parquet
                                          its success rate (some minutes)
-  octo-bench reproduce quick             the fine-tuning table (20 minutes)
+  octo-bench reproduce quick             the fine-tuning table
 
 All commands: octo-bench --help. One command: octo-bench COMMAND --help."""
 
