@@ -73,6 +73,10 @@ def test_the_file_has_robomimics_layout(collected: Path) -> None:
             assert demo["states"].shape[0] == steps
             assert demo["obs/image_primary"].shape == (steps, 96, 96, 3)
             assert demo["obs/proprio"].shape == (steps, 11)
+            rewards, dones = demo["rewards"][()], demo["dones"][()]
+            assert rewards.shape == dones.shape == (steps,)
+            assert not rewards[: -HOLD_STEPS - 1].any() and rewards[-HOLD_STEPS - 1 :].all()
+            assert not dones[:-1].any() and dones[-1] == 1
 
 
 def test_what_was_executed_differs_from_the_clean_action(collected: Path) -> None:

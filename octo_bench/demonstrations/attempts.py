@@ -38,6 +38,7 @@ class Attempt:
     actions: np.ndarray | None = None
     executed: np.ndarray | None = None
     states: np.ndarray | None = None
+    rewards: np.ndarray | None = None
     model_file: str = ""
 
 
@@ -56,7 +57,7 @@ def attempt(
     generator = np.random.default_rng([seed, 1])
     observation, _ = environment_.reset(seed=seed)
     motion = demonstrate(environment_.world)
-    observations, actions, executed, states = [], [], [], []
+    observations, actions, executed, states, rewards = [], [], [], [], []
     arms = len(environment_.world.declared.embodiment.arms)
     finished = False
     info: dict[str, Any] = {}
@@ -76,7 +77,8 @@ def attempt(
         states.append(environment_.world.state())
         actions.append(clean)
         executed.append(disturbed)
-        observation, _, terminated, truncated, info = environment_.step(disturbed)
+        observation, reward, terminated, truncated, info = environment_.step(disturbed)
+        rewards.append(reward)
         finished = terminated or truncated
     ended = len(actions), info["furthest_stage"], info["first_success_step"]
     if not info["success_held"]:
@@ -91,6 +93,7 @@ def attempt(
         actions=np.stack(actions),
         executed=np.stack(executed),
         states=np.stack(states),
+        rewards=np.float32(rewards),
         model_file=environment_.world.model_xml(),
     )
 

@@ -16,6 +16,7 @@ from itertools import count
 from pathlib import Path
 
 import h5py
+import numpy as np
 
 from octo_bench.definitions import Disturbance, environment
 from octo_bench.demonstrations.attempts import Attempt, attempt
@@ -119,10 +120,14 @@ def _collect_into(
             note_progress()
             if result.success:
                 arrays = {f"obs/{key}": values for key, values in result.observations.items()}
+                dones = np.zeros(len(result.actions), np.uint8)
+                dones[-1] = 1
                 arrays |= {
                     "actions": result.actions,
                     "actions_executed": result.executed,
                     "states": result.states,
+                    "rewards": result.rewards,
+                    "dones": dones,
                 }
                 attributes = {
                     "num_samples": len(result.actions),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from octo_bench.evaluation.encoding import encode_film
 from octo_bench.evaluation.episodes import roll_out, use_one_thread
 from octo_bench.evaluation.records import EpisodeRecord
 from octo_bench.files import atomic_path
+from octo_bench.progress import ProgressBar
 from octo_bench.simulation.environment import OctoBenchEnvironment
 from octo_bench.simulation.world import CONTROL_FREQUENCY
 
@@ -33,6 +34,8 @@ def watch(
     suite: str = "",
     level: int = 1,
     inference: Inference = DEFAULT,
+    *,
+    progress: bool = True,
 ) -> EpisodeRecord:
     """Roll out one episode as `evaluate` does, and film it with the front camera.
 
@@ -42,6 +45,7 @@ def watch(
         episode: its number.
         out: a film (.mp4, .gif), or a strip of pictures from start to end (.png).
         study_seed, suite, level, inference: as for `evaluate`.
+        progress: show a progress bar of the episode's steps.
 
     Raises:
         BadFile: for another kind of file.
@@ -58,7 +62,9 @@ def watch(
         suite=suite,
         level=level,
     )
-    (record,) = roll_out(agent, [filmed], [episode], study_seed)
+    with ProgressBar(desc=f"watch {declared.id}", unit="step", disable=not progress) as bar:
+        filmed.on_frame = bar.update
+        (record,) = roll_out(agent, [filmed], [episode], study_seed)
     with atomic_path(out) as temporary:
         temporary.write_bytes(_encoded(filmed.frames, out.suffix))
     filmed.close()
@@ -79,7 +85,9 @@ def _encoded(frames: Sequence[np.ndarray], suffix: str) -> bytes:
 
 
 class FilmedEnvironment(OctoBenchEnvironment):
-    """Keeps a frame of every step of the present episode."""
+    """Keeps a frame of every step of the present episode, and calls `on_frame` after each."""
+
+    on_frame: Callable[[], Any] | None = None
 
     def reset(self, **arguments: Any) -> tuple[dict[str, np.ndarray], dict[str, Any]]:
         started = super().reset(**arguments)
@@ -91,4 +99,6 @@ class FilmedEnvironment(OctoBenchEnvironment):
     ) -> tuple[dict[str, np.ndarray], float, bool, bool, dict[str, Any]]:
         stepped = super().step(action, observe=observe)
         self.frames.append(self.render())
+        if self.on_frame is not None:
+            self.on_frame()
         return stepped

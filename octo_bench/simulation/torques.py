@@ -17,6 +17,8 @@ import mujoco
 import numpy as np
 from numba import njit, types
 
+from octo_bench.simulation.compiling import announce_compilation
+
 _POSTURE_KP = 10.0  # robosuite.utils.control_utils.nullspace_torques
 # Where the diagonal of the mobility's Cholesky factor spreads further than this, rounding would
 # show in the torques: there the matrices are inverted in robosuite's own way.
@@ -34,6 +36,7 @@ def _link_mujoco() -> None:
 
 
 _link_mujoco()
+announce_compilation()
 _address, _numbers = types.intp, types.CPointer(types.float64)
 _mj_step1 = types.ExternalFunction("mj_step1", types.void(_address, _address))
 _mj_step2 = types.ExternalFunction("mj_step2", types.void(_address, _address))
