@@ -13,7 +13,7 @@ import typer
 
 from octo_bench.cli.arguments import CORES, AsJson, EnvIds, Policy, Workers, refuse_idle
 from octo_bench.cli.exits import FAILED, UNDECIDED, require_few_errors
-from octo_bench.cli.printing import print_rows
+from octo_bench.cli.printing import print_markdown, print_rows
 from octo_bench.errors import OctoBenchError
 
 if TYPE_CHECKING:
@@ -154,7 +154,10 @@ def compare(
             print(f"dispersion is left out: {error}", file=sys.stderr)
     if out is not None:
         write_text(out, text(comparison))
-    print(json.dumps(comparison_json(comparison), indent=2) if as_json else text(comparison))
+    if as_json:
+        print(json.dumps(comparison_json(comparison), indent=2))
+    else:
+        print_markdown(text(comparison))
 
 
 def regress(

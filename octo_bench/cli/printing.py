@@ -1,4 +1,4 @@
-"""What commands print: a table for people, JSON for programs."""
+"""What commands print: tables and texts for people, JSON for programs."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import sys
 from collections.abc import Sequence
 
 from rich.console import Console
+from rich.markdown import Markdown
 from rich.markup import escape
 from rich.table import Table
 
@@ -27,3 +28,11 @@ def print_rows(rows: Sequence[dict[str, object]], as_json: bool) -> None:
             table.add_row(*(escape(str(value)) for value in row.values()))
         # Lines are kept whole where a program reads them.
         Console(width=None if sys.stdout.isatty() else _WIDE).print(table)
+
+
+def print_markdown(text: str) -> None:
+    """Print a Markdown text: laid out in a terminal, as it is elsewhere."""
+    if sys.stdout.isatty():
+        Console().print(Markdown(text))
+    else:
+        print(text)
