@@ -30,6 +30,25 @@ def test_a_film_that_is_there_is_not_overwritten(tmp_path: Path, capsys: Capture
     assert film.read_bytes() == b"mine"
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("regress", "random", "--baseline", "absent.parquet", "--out"),
+        ("compare", "absent.parquet", "absent.parquet", "--out"),
+        ("replay", "quick", "3", "--out"),
+        ("envs", "--render"),
+    ],
+    ids=" ".join,
+)
+def test_what_a_command_would_write_is_not_overwritten(
+    tmp_path: Path, capsys: Capture, command: tuple[str, ...]
+) -> None:
+    file = tmp_path / "mine.parquet"
+    file.write_bytes(b"mine")
+    assert f"{file}: exists already" in mistake(capsys, *command, file)
+    assert file.read_bytes() == b"mine"
+
+
 @pytest.mark.parametrize("name", POLICY_FILES)
 def test_a_policy_that_is_there_is_not_overwritten(
     tmp_path: Path, capsys: Capture, name: str

@@ -136,12 +136,13 @@ def compare(
     with --where-a and --where-b.
     """
     from octo_bench.evaluation.comparison import compare as compare_episodes
-    from octo_bench.files import require_writable, write_text
+    from octo_bench.files import require_new, require_writable, write_text
     from octo_bench.reports.comparison import as_json as comparison_json
     from octo_bench.reports.comparison import text
 
     if out is not None:
         require_writable(out)
+        require_new(out)
     first = _episodes([a], env, where_a)
     second = _episodes([b], env, where_b)
     comparison = compare_episodes(first, second, allow or (), success and success.value)
@@ -202,7 +203,10 @@ def regress(
         typer.Option(rich_help_panel=_KEPT, help="Parquet file for the new episodes."),
     ] = None,
     junit: Annotated[
-        Path | None, typer.Option(rich_help_panel=_KEPT, help="JUnit XML file for the verdict.")
+        Path | None,
+        typer.Option(
+            rich_help_panel=_KEPT, help="JUnit XML file for the verdict; replaced if it is there."
+        ),
     ] = None,
     films: Annotated[
         Path | None,
@@ -345,10 +349,11 @@ def _episodes(
 
 
 def _require_places(out: Path | None, junit: Path | None, films: Path | None) -> None:
-    from octo_bench.files import require_writable, require_writable_folder
+    from octo_bench.files import require_new, require_writable, require_writable_folder
 
     if out is not None:
         require_writable(out, ".parquet")
+        require_new(out)
     if junit is not None:
         require_writable(junit)
     if films is not None:

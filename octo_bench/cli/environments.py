@@ -44,10 +44,11 @@ def envs(
         refuse_idle(context, "beside_stock", where="without --render")
     chosen = [environment(name) for name in env] if env else environments()
     if render is not None:
-        from octo_bench.files import require_writable
+        from octo_bench.files import require_new, require_writable
         from octo_bench.reports.contact_sheet import draw_beside_stock, draw_contact_sheet
 
         require_writable(render)
+        require_new(render)
         draw = draw_beside_stock if beside_stock else draw_contact_sheet
         draw(chosen, render)
         print(f"{render}: {len(chosen)} environments")

@@ -309,11 +309,12 @@ def replay(
     """
     from octo_bench.definitions import recorded_id
     from octo_bench.evaluation.records import read_records
-    from octo_bench.files import require_writable
+    from octo_bench.files import require_new, require_writable
     from octo_bench.studies import replaying
 
     out = Path(f"{episode}.mp4") if out is None else out
     require_writable(out)
+    require_new(out)
     path = replaying.find_records(study)
     wanted = {
         "env_id": env and recorded_id(env),

@@ -64,7 +64,8 @@ def show_progress(
 
         def say(text: str) -> None:
             minutes, seconds = divmod(int(time.monotonic() - start), 60)
-            progress.console.print(f"{minutes:3d}:{seconds:02d}  {text}", highlight=False)
+            line = f"{minutes:3d}:{seconds:02d}  {text}"
+            progress.console.print(line, highlight=False, soft_wrap=True)
 
         def on_start(task: Task) -> None:
             running[task.phase] += 1
