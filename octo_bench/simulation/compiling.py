@@ -19,7 +19,8 @@ class _Notice(event.Listener):
             self._said = True
             # With a line break before it: a progress bar may stand there.
             print(
-                "\nocto-bench: compiling code for this machine, some 20 s; it is kept for next time",
+                "\nocto-bench: compiling code for this machine, some 20 s; "
+                "it is kept for next time",
                 file=sys.stderr,
                 flush=True,
             )
