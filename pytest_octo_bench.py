@@ -19,8 +19,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 if TYPE_CHECKING:
-    from octo_bench.evaluation.attainment import Attainment
-    from octo_bench.evaluation.regression import Regression
+    from octo_bench.comparison.regression import Regression
+    from octo_bench.comparison.threshold import Attainment
 
 MARKER = "octo_bench"
 _DESIGN = ("margin", "alpha", "beta", "budget")
@@ -92,16 +92,16 @@ class OctoBench:
             baseline: the baseline's episodes, as `octo-bench evaluate` wrote them.
             design: margin, alpha, beta, budget; see `GateDesign`.
         """
-        from octo_bench.evaluation.matching import read_episodes
-        from octo_bench.evaluation.regression import regress
+        from octo_bench.comparison.matching import read_episodes
+        from octo_bench.comparison.regression import regress
         from octo_bench.reports.gate import (
             flip_lines,
             say_baseline,
             say_guarantee,
             say_verdict,
         )
-        from octo_bench.reports.table import summarise
         from octo_bench.statistics.sequential import GateDesign, Verdict
+        from octo_bench.tables.table import summarise
 
         asked = GateDesign(**self._chosen(_DESIGN, design))
         with _mistakes_in_a_line():
@@ -138,7 +138,7 @@ class OctoBench:
             test: confidence (0.95) and episodes (50); it ends early once it is settled. With too
                 few episodes to show it, `--octo-bench-budget` perhaps, the assertion fails.
         """
-        from octo_bench.evaluation.attainment import attain, successes_needed
+        from octo_bench.comparison.threshold import attain, successes_needed
 
         chosen = {**_ATTAINMENT, **self._chosen(_ATTAINMENT, test)}
         chosen["episodes"] = self._capped(chosen["episodes"])

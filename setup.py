@@ -27,7 +27,8 @@ setup(
     packages=[*find_packages(include=["octo_bench*"]), *_FOLDERS],
     package_dir=_FOLDERS,
     package_data={
-        "octo_bench.reports": ["templates/*"],
+        "octo_bench.charts": ["templates/*"],
+        "octo_bench.page": ["templates/*"],
         **{package: _data(folder) for package, folder in _FOLDERS.items()},
     },
     # What runs in the clone leaves there.

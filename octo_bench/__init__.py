@@ -2,9 +2,9 @@
 
 import logging
 
-from octo_bench.simulation.graphics import choose_backend
+from octo_bench.rendering.graphics import choose_backend
+from octo_bench.rendering.triton_import import shield_triton
 from octo_bench.simulation.registration import register
-from octo_bench.simulation.triton_import import shield_triton
 from octo_bench.thread_waiting import wait_without_spinning
 
 __version__ = "0.1.0"

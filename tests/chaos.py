@@ -163,7 +163,7 @@ def contents(out: Path) -> dict[str, str]:
 
 def _digest(file: Path) -> str:
     if file.suffix == ".parquet":
-        from octo_bench.evaluation.records import VARYING_COLUMNS, read_records
+        from octo_bench.records.record import VARYING_COLUMNS, read_records
 
         rows = [dataclasses.asdict(record) for record in read_records(file)]
         kept = [{k: v for k, v in row.items() if k not in VARYING_COLUMNS} for row in rows]

@@ -20,10 +20,10 @@ if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
 def memory_is_given_back() -> Iterator[None]:
     """Free a file's environments, 250 MB each, before the next file's: a process tests many."""
     yield
-    shares = sys.modules.get("octo_bench.evaluation.shares")
-    if shares is not None:
-        shares.discard_environments()
-        shares.forget_agents()
+    batches = sys.modules.get("octo_bench.rollouts.batches")
+    if batches is not None:
+        batches.discard_environments()
+        batches.forget_agents()
     gc.collect()
     if sys.platform == "linux":
         # The C library keeps what was freed; it is needed by the other processes.

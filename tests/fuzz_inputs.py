@@ -125,11 +125,11 @@ CASES = (
 
 def _forbid_work() -> None:
     """Let every command stop where it begins to simulate, train, or start processes."""
-    from octo_bench.demonstrations import collecting, replaying, survey
-    from octo_bench.evaluation import policy_speed
+    from octo_bench.calibration import calibrate
+    from octo_bench.demonstrations import collecting, playback, survey
     from octo_bench.processes import executor
     from octo_bench.simulation import world
-    from octo_bench.statistics import calibration
+    from octo_bench.speed import policies
     from octo_bench.studies import scheduler
     from octo_bench.training import finetune, loop, pretrain
 
@@ -141,19 +141,19 @@ def _forbid_work() -> None:
     loop.train = finetune.train = pretrain.train = accepted
     pretrain.initial_model = accepted
     scheduler.run_cells = accepted
-    calibration.calibrate = accepted
-    collecting.attempt = survey.survey_one = replaying.World = accepted
-    policy_speed.measure_policies = accepted
+    calibrate.calibrate = accepted
+    collecting.attempt = survey.survey_one = playback.World = accepted
+    policies.measure_policies = accepted
 
 
 def _run(arguments: list[str]) -> tuple[str, int, str]:
     """What becomes of a command: `accepted` or `exit`, its exit code, what it says on stderr."""
-    from octo_bench import definitions, suites
     from octo_bench.cli import run
+    from octo_bench.definitions import environments, suites
     from octo_bench.simulation import initial_states
 
-    definitions.environments.cache_clear()
-    definitions._readable.cache_clear()
+    environments.environments.cache_clear()
+    environments._readable.cache_clear()
     initial_states.find_bank.cache_clear()
     suites.suites.cache_clear()
     out, err = io.StringIO(), io.StringIO()

@@ -18,14 +18,14 @@ def make_files(root: Path) -> None:
     from octo_bench.checkpoints.config import find_policy
     from octo_bench.checkpoints.folder import write_policy
     from octo_bench.cli.arguments import CORES
-    from octo_bench.definitions import environment
+    from octo_bench.definitions.environments import environment
     from octo_bench.demonstrations.normalisation import Statistics
     from octo_bench.demonstrations.windows import statistics_of
-    from octo_bench.evaluation.policy_speed import machine
-    from octo_bench.evaluation.provenance import provenance_of
-    from octo_bench.evaluation.records import write_records
     from octo_bench.models.octo import Octo
     from octo_bench.paths import definitions_root, policies_root
+    from octo_bench.records.provenance import provenance_of
+    from octo_bench.records.record import write_records
+    from octo_bench.speed.policies import machine
 
     write_demonstrations(root / "lift.hdf5", 3)
     statistics: Statistics = statistics_of([toy_demonstrations()], "bounds").shared()
@@ -64,8 +64,8 @@ def make_files(root: Path) -> None:
 def _write_golden(path: Path) -> None:
     from octo_bench.agents.inference import Inference
     from octo_bench.agents.protocol import TaskInput
-    from octo_bench.evaluation.golden import Golden, GoldenPlace, write_golden
-    from octo_bench.evaluation.visited import Visited
+    from octo_bench.comparison.golden import Golden, GoldenPlace, write_golden
+    from octo_bench.rollouts.visited import Visited
 
     rng = np.random.default_rng(0)
     observations = {

@@ -20,7 +20,7 @@ from transformers import T5ForConditionalGeneration
 
 from octo_bench.checkpoints.config import Actions
 from octo_bench.checkpoints.folder import write_policy
-from octo_bench.definitions import PROPRIO_SIZE_PER_ARM
+from octo_bench.definitions.environments import PROPRIO_SIZE_PER_ARM
 from octo_bench.demonstrations.dataset import Demonstrations, Episode
 from octo_bench.demonstrations.normalisation import Statistics
 from octo_bench.demonstrations.windows import statistics_of

@@ -10,7 +10,7 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from octo_bench.definitions import environment
+from octo_bench.definitions.environments import environment
 from octo_bench.demonstrations.unfinished import unfinished
 
 FIRST_SEED = 5

@@ -6,9 +6,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
-from octo_bench.evaluation.matching import EpisodeSet
-from octo_bench.evaluation.records import EpisodeRecord
-from octo_bench.evaluation.shares import Share
+from octo_bench.comparison.matching import EpisodeSet
+from octo_bench.records.record import EpisodeRecord
+from octo_bench.rollouts.batches import Share
 from octo_bench.simulation.initial_states import environment_seed
 
 LIFT = "octo_bench/Lift-Panda-v1"

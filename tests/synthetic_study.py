@@ -10,8 +10,8 @@ from pathlib import Path
 
 import numpy as np
 
-from octo_bench.definitions import environment
-from octo_bench.evaluation.records import EpisodeRecord, write_records
+from octo_bench.definitions.environments import environment
+from octo_bench.records.record import EpisodeRecord, write_records
 
 STACK, LIFT = "octo_bench/Stack-Panda-v1", "octo_bench/Lift-Panda-v1"
 LIFT_IIWA = "octo_bench/Lift-IIWA-v1"

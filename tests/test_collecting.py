@@ -20,7 +20,7 @@ import pytest
 
 from octo_bench.cli import run
 from octo_bench.cli.exits import TERMINATED
-from octo_bench.definitions import HOLD_STEPS, Disturbance, environment
+from octo_bench.definitions.environments import HOLD_STEPS, Disturbance, environment
 from octo_bench.demonstrations.attempts import attempt
 from octo_bench.demonstrations.collecting import collect
 from octo_bench.demonstrations.dataset import read_demonstrations

@@ -16,11 +16,11 @@ from scipy.stats import binomtest
 from synthetic_records import LIFT, STACK, episodes_of, made_up
 
 from octo_bench.cli import run
+from octo_bench.comparison.matching import EpisodeSet
+from octo_bench.comparison.two_policies import compare, measure, outcome
 from octo_bench.errors import Mismatch
-from octo_bench.evaluation.comparison import compare, measure, outcome
-from octo_bench.evaluation.matching import EpisodeSet
-from octo_bench.evaluation.provenance import provenance_of
-from octo_bench.evaluation.records import write_records
+from octo_bench.records.provenance import provenance_of
+from octo_bench.records.record import write_records
 from octo_bench.reports.comparison import as_json, text
 from octo_bench.statistics.medians import median_interval
 from octo_bench.statistics.multiplicity import holm

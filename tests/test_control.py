@@ -8,7 +8,7 @@ import mujoco
 import numpy as np
 import pytest
 
-from octo_bench.definitions import Environment, environment, environments
+from octo_bench.definitions.environments import Environment, environment, environments
 from octo_bench.simulation.world import World
 
 Actions = Callable[[int, int], np.ndarray]

@@ -23,7 +23,7 @@ from octo_bench.checkpoints.arrays import read_arrays
 from octo_bench.checkpoints.conversion import convert
 from octo_bench.checkpoints.folder import Policy, read_policy
 from octo_bench.cli import run
-from octo_bench.definitions import environment
+from octo_bench.definitions.environments import environment
 from octo_bench.errors import UnsupportedEnvironment
 
 FINETUNE = "finetune_config.json"

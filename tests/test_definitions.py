@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from octo_bench.cli import run
-from octo_bench.definitions import environment, environment_ids, environments
+from octo_bench.definitions.environments import environment, environment_ids, environments
 from octo_bench.errors import BadDefinition
 from octo_bench.paths import definitions_root
 from octo_bench.simulation.world import World

@@ -5,9 +5,9 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from octo_bench.definitions import environment, environments
+from octo_bench.definitions.environments import environment, environments
 from octo_bench.demonstrations.attempts import attempt
-from octo_bench.experts.demonstrators import demonstrate
+from octo_bench.experts.registry import demonstrate
 from octo_bench.simulation.world import World
 
 PAIRS = (

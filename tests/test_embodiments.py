@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import numpy as np
 import pytest
 
-from octo_bench.definitions import Environment, environment, environments
+from octo_bench.definitions.environments import Environment, environment, environments
 from octo_bench.errors import BadDefinition, MissingDependency
 from octo_bench.simulation.world import World
 

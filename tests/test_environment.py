@@ -20,7 +20,7 @@ from gymnasium.wrappers import TimeAwareObservation
 
 import octo_bench  # noqa: F401  (registers the environments)
 from octo_bench.cli import run
-from octo_bench.definitions import (
+from octo_bench.definitions.environments import (
     HOLD_STEPS,
     environment,
     environments,
@@ -28,7 +28,7 @@ from octo_bench.definitions import (
     recorded_id,
 )
 from octo_bench.errors import BadAction, OctoBenchError, OutdatedEnvironment, UnknownName
-from octo_bench.experts.demonstrators import demonstrate
+from octo_bench.experts.registry import demonstrate
 from octo_bench.simulation.environment import CLOSING_STEPS, OctoBenchEnvironment
 
 STACK = "octo_bench/Stack-Panda-v1"

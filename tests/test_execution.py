@@ -10,7 +10,7 @@ import pytest
 from octo_bench.agents.execution import RecedingHorizon, TemporalEnsemble, with_execution
 from octo_bench.agents.inference import DEFAULT, Inference
 from octo_bench.agents.protocol import TaskInput
-from octo_bench.definitions import environment
+from octo_bench.definitions.environments import environment
 from octo_bench.errors import BadInference
 
 ROWS, CHUNK = 3, 4

@@ -21,12 +21,12 @@ import torch
 from octo_bench.agents.random import RandomAgent
 from octo_bench.cli import run
 from octo_bench.cli.exits import INTERRUPTED, INVALID
-from octo_bench.evaluation import shares
-from octo_bench.evaluation.conditions import PLAIN
-from octo_bench.evaluation.episodes import INFRASTRUCTURE_ERRORS, roll_out
-from octo_bench.evaluation.records import VARYING_COLUMNS, EpisodeRecord, read_records
-from octo_bench.evaluation.rollouts import evaluate
-from octo_bench.evaluation.shares import ATTEMPTS, Share, roll_shares
+from octo_bench.records.conditions import PLAIN
+from octo_bench.records.record import VARYING_COLUMNS, EpisodeRecord, read_records
+from octo_bench.rollouts import batches
+from octo_bench.rollouts.batches import ATTEMPTS, Share, roll_shares
+from octo_bench.rollouts.episodes import INFRASTRUCTURE_ERRORS, roll_out
+from octo_bench.rollouts.evaluate import evaluate
 from octo_bench.simulation.environment import OctoBenchEnvironment
 from octo_bench.studies.cells import Cell
 from octo_bench.studies.entries import PolicyEntry
@@ -91,10 +91,10 @@ def faulty(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Faulty]]:
             type(self).built += 1
             super().__init__(*arguments, **options)
 
-    shares.discard_environments()
-    monkeypatch.setattr(shares, "OctoBenchEnvironment", Mine)
+    batches.discard_environments()
+    monkeypatch.setattr(batches, "OctoBenchEnvironment", Mine)
     yield Mine
-    shares.discard_environments()
+    batches.discard_environments()
 
 
 @pytest.mark.parametrize(
@@ -171,12 +171,12 @@ def test_a_policy_that_breaks_down_costs_the_other_episodes_nothing(
     evaluate("random", LIFT, 1, first_episode=2, progress=False)
     monkeypatch.undo()
     first = seen[0][0]
-    monkeypatch.setattr(shares, "load_agent", lambda *_: Breaking(7))
+    monkeypatch.setattr(batches, "load_agent", lambda *_: Breaking(7))
     records = evaluate("random", LIFT, EPISODES, progress=False)
     assert [r.error for r in records] == ["", "", "LinAlgError: Singular matrix", "", "", ""]
     assert [r.attempts for r in records] == [2, 2, 3, 2, 2, 2]
     assert determined(records)[3:] == determined(undisturbed)[3:]
-    shares.forget_agents()
+    batches.forget_agents()
 
 
 def _spy(act: Any, seen: list[np.ndarray]) -> Any:
@@ -332,11 +332,11 @@ class Killer(OctoBenchEnvironment):
 
 
 def deadly_share(share: Share) -> Iterator[list[EpisodeRecord]]:
-    shares.OctoBenchEnvironment = Killer  # this is a process of its own
+    batches.OctoBenchEnvironment = Killer  # this is a process of its own
     return roll_share(share)
 
 
-roll_share = shares.roll_share
+roll_share = batches.roll_share
 
 
 @pytest.mark.parametrize("kills", [1, ATTEMPTS])
@@ -349,8 +349,8 @@ def test_a_killed_process_takes_no_other_episode_along(
     for number in range(kills):
         (tmp_path / f"kill{number}").touch()
     monkeypatch.setenv("OCTO_BENCH_TEST", str(tmp_path))
-    monkeypatch.setattr(shares, "roll_share", deadly_share)
-    monkeypatch.setattr(shares, "EPISODES_PER_SHARE", 3)
+    monkeypatch.setattr(batches, "roll_share", deadly_share)
+    monkeypatch.setattr(batches, "EPISODES_PER_SHARE", 3)
     records = evaluate("random", LIFT, EPISODES, workers=2, progress=False)
     killed = records[2]
     assert killed.attempts == min(kills + 1, ATTEMPTS)
@@ -401,7 +401,7 @@ def test_a_study_goes_on_where_a_process_died_before(
     for number in range(ATTEMPTS):
         (tmp_path / f"kill{number}").touch()
     monkeypatch.setenv("OCTO_BENCH_TEST", str(tmp_path))
-    monkeypatch.setattr(shares, "roll_share", deadly_share)
+    monkeypatch.setattr(batches, "roll_share", deadly_share)
     keys = {"policy_key": "1" * 64, "key": "0" * 64}
     cell = Cell(PolicyEntry("random"), LIFT, demos=0, draw=0, train_seed=0, condition=PLAIN, **keys)
     out = tmp_path / "cell" / "episodes.parquet"

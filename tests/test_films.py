@@ -8,8 +8,8 @@ import imageio.v3
 import pytest
 
 from octo_bench.errors import BadFile
-from octo_bench.evaluation.films import STRIP_PICTURES, watch
-from octo_bench.evaluation.rollouts import evaluate
+from octo_bench.films.watching import STRIP_PICTURES, watch
+from octo_bench.rollouts.evaluate import evaluate
 
 LIFT = "octo_bench/Lift-Panda-v1"
 

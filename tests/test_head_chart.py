@@ -3,11 +3,11 @@
 import xml.etree.ElementTree as ElementTree
 from dataclasses import replace
 
-from octo_bench.reports.head_chart import heads
-from octo_bench.reports.head_comparison import Contender, HeadPair
-from octo_bench.reports.svg import Chart
+from octo_bench.charts.head_differences import heads
+from octo_bench.charts.svg import Chart
 from octo_bench.statistics.hierarchical import TwoLevelDifference
 from octo_bench.statistics.intervals import Interval
+from octo_bench.tables.head_pairs import Contender, HeadPair
 
 _COMPARED = TwoLevelDifference(
     difference=-0.02,

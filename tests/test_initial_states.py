@@ -11,11 +11,11 @@ import pytest
 from safetensors.numpy import load_file, save_file
 
 from octo_bench.cli import run
-from octo_bench.definitions import environment, environments
+from octo_bench.definitions.environments import environment, environments
 from octo_bench.errors import BadInitialStates, UnknownInitialState, UnknownName
-from octo_bench.evaluation.rollouts import evaluate
 from octo_bench.files import sha256_file
 from octo_bench.paths import definitions_root
+from octo_bench.rollouts.evaluate import evaluate
 from octo_bench.simulation.environment import OctoBenchEnvironment
 from octo_bench.simulation.initial_states import (
     FIRST_EVALUATION_SEED,

@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from test_provenance import LIFT, STACK, record
 
+from octo_bench.comparison.matching import EpisodeSet, match, read_episodes
 from octo_bench.errors import Mismatch
-from octo_bench.evaluation.matching import EpisodeSet, match, read_episodes
-from octo_bench.evaluation.provenance import Provenance
-from octo_bench.evaluation.records import EpisodeRecord, write_records
+from octo_bench.records.provenance import Provenance
+from octo_bench.records.record import EpisodeRecord, write_records
 
 HERE = Provenance(
     study_seed=0,

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from octo_bench.simulation import meshes
-from octo_bench.simulation.meshes import _simplified, cache_folder
+from octo_bench.rendering import meshes
+from octo_bench.rendering.meshes import _simplified, cache_folder
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from octo_bench.agents.octo import OctoAgent
 from octo_bench.agents.protocol import TaskInput
 from octo_bench.checkpoints.config import find_policy
 from octo_bench.checkpoints.folder import read_policy, write_policy
-from octo_bench.definitions import environment
+from octo_bench.definitions.environments import environment
 from octo_bench.demonstrations.normalisation import Affine
 from octo_bench.demonstrations.windows import statistics_of
 from octo_bench.errors import BadCheckpoint, UnknownName, UnsupportedEnvironment
@@ -229,7 +229,7 @@ assert observation["image_primary"].any()
 assert "torch" not in sys.modules, "or this test shows nothing"
 from octo_bench.agents.loading import load_agent
 from octo_bench.agents.protocol import TaskInput
-from octo_bench.definitions import environment as declared
+from octo_bench.definitions.environments import environment as declared
 import numpy as np
 agent = load_agent("octo-tiny", declared("octo_bench/Lift-Panda-v1"))
 stacked = {key: observation[key][None, None] for key in ("image_primary", "image_wrist", "proprio")}

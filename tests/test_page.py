@@ -24,18 +24,18 @@ from synthetic_study import (
 
 from octo_bench.cli import run
 from octo_bench.errors import BadFile
-from octo_bench.evaluation.conditions import Condition
-from octo_bench.evaluation.records import EpisodeRecord, read_records
 from octo_bench.file_names import plain
-from octo_bench.reports.episode_list import list_episodes
-from octo_bench.reports.page import write_page
-from octo_bench.reports.page_data import Section, headline, sections_of
-from octo_bench.reports.page_films import FOLDER, MOST, choose_films
-from octo_bench.reports.references import ReferencePoint
-from octo_bench.reports.study_report import write_reports
-from octo_bench.reports.table import Table, summarise
-from octo_bench.reports.table_csv import read_rows
+from octo_bench.page.episode_list import list_episodes
+from octo_bench.page.films import FOLDER, MOST, choose_films
+from octo_bench.page.page import write_page
+from octo_bench.page.study_report import write_reports
+from octo_bench.records.conditions import Condition
+from octo_bench.records.record import EpisodeRecord, read_records
 from octo_bench.studies.study import read_study
+from octo_bench.tables.csv_files import read_rows
+from octo_bench.tables.references import ReferencePoint
+from octo_bench.tables.sections import Section, headline, sections_of
+from octo_bench.tables.table import Table, summarise
 
 ONE_TRAINING = [(0, 0)]
 SEVERAL = [(0, 0), (1, 0), (2, 0)]

@@ -12,10 +12,10 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, Request, sync_playwright
 from synthetic_study import made_up_records, write_study
 
-from octo_bench.evaluation.records import read_records
-from octo_bench.evaluation.study_films import encode
-from octo_bench.reports.page import write_page
-from octo_bench.reports.page_films import choose_films
+from octo_bench.films.small_films import encode
+from octo_bench.page.films import choose_films
+from octo_bench.page.page import write_page
+from octo_bench.records.record import read_records
 from octo_bench.studies.study import read_study
 
 CHROMIUM = os.environ.get("CHROMIUM") or shutil.which("chromium") or shutil.which("google-chrome")

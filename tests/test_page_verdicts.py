@@ -19,22 +19,22 @@ from synthetic_study import (
     write_study,
 )
 
-from octo_bench.evaluation.records import EpisodeRecord, read_records
+from octo_bench.charts.curves import curves
+from octo_bench.page.page import write_page
+from octo_bench.page.study_report import study_table
 from octo_bench.paths import results_root
-from octo_bench.reports.curve_chart import curves
-from octo_bench.reports.head_comparison import compare_heads
-from octo_bench.reports.page import write_page
-from octo_bench.reports.page_data import headline, sections_of
-from octo_bench.reports.references import ReferencePoint, against
-from octo_bench.reports.study_report import study_table
-from octo_bench.reports.table import Table
-from octo_bench.reports.table_csv import csv_text
-from octo_bench.reports.uncertainty import of_counts
-from octo_bench.reports.wording import ALPHA, say_difference
+from octo_bench.records.record import EpisodeRecord, read_records
 from octo_bench.statistics.intervals import Interval
 from octo_bench.statistics.standing import Standing
 from octo_bench.studies.cells import recipe_of
 from octo_bench.studies.study import read_study
+from octo_bench.tables.csv_files import csv_text
+from octo_bench.tables.head_pairs import compare_heads
+from octo_bench.tables.references import ReferencePoint, against
+from octo_bench.tables.sections import headline, sections_of
+from octo_bench.tables.table import Table
+from octo_bench.tables.uncertainty import of_counts
+from octo_bench.tables.wording import ALPHA, say_difference
 
 
 def paired(first: list[bool], second: list[bool], **more: object) -> list[EpisodeRecord]:

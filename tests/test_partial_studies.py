@@ -11,14 +11,14 @@ import pytest
 from synthetic_study import episode
 
 from octo_bench.cli import run
-from octo_bench.evaluation.conditions import Condition
-from octo_bench.evaluation.records import EpisodeRecord, read_records, write_records
 from octo_bench.files import write_json
+from octo_bench.records.conditions import Condition
+from octo_bench.records.record import EpisodeRecord, read_records, write_records
 from octo_bench.studies.artifacts import Run, write_artifacts
+from octo_bench.studies.cell_choice import Rerun
 from octo_bench.studies.cells import Cell, declared_cells, place_of
 from octo_bench.studies.replaying import policy_of
 from octo_bench.studies.scheduler import demonstrations_file, records_file, training_file
-from octo_bench.studies.selection import Rerun
 from octo_bench.studies.study import Study, read_study
 from octo_bench.studies.tasks import measure
 

@@ -14,7 +14,6 @@ from octo_bench.checkpoints.config import CONFIG, PolicyConfig
 from octo_bench.checkpoints.folder import Policy, build_model
 from octo_bench.cli import run
 from octo_bench.demonstrations.normalisation import Affine, Statistics
-from octo_bench.evaluation.asked_policy import AskedPolicy, Query
 from octo_bench.models.octo_1_5.config import (
     DiffusionConfig,
     ImageTokenizerConfig,
@@ -23,6 +22,7 @@ from octo_bench.models.octo_1_5.config import (
 )
 from octo_bench.paths import inference_table
 from octo_bench.reports.policy_speed import read_published
+from octo_bench.speed.asked_policy import AskedPolicy, Query
 
 PARAMETERS = 2_781_223
 """Of octo-tiny, as its model card says."""

@@ -15,9 +15,9 @@ import pytest
 
 from octo_bench.cli import run
 from octo_bench.errors import BadRecords
-from octo_bench.evaluation import code, provenance
-from octo_bench.evaluation.provenance import FORMAT, Provenance, provenance_of, versions
-from octo_bench.evaluation.records import (
+from octo_bench.records import code, provenance
+from octo_bench.records.provenance import FORMAT, Provenance, provenance_of, versions
+from octo_bench.records.record import (
     EpisodeRecord,
     measure_of,
     read_provenance,

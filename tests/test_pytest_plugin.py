@@ -11,12 +11,12 @@ from pathlib import Path
 import pytest
 
 import octo_bench.agents.octo
-import octo_bench.evaluation.regression
+import octo_bench.comparison.regression
 import octo_bench.reports.gate  # noqa: F401  pytester forgets modules that are new to it
-from octo_bench.evaluation.attainment import successes_needed
-from octo_bench.evaluation.provenance import provenance_of
-from octo_bench.evaluation.records import write_records
-from octo_bench.evaluation.rollouts import evaluate
+from octo_bench.comparison.threshold import successes_needed
+from octo_bench.records.provenance import provenance_of
+from octo_bench.records.record import write_records
+from octo_bench.rollouts.evaluate import evaluate
 from octo_bench.statistics.intervals import clopper_pearson
 
 pytest_plugins = "pytester"

@@ -17,8 +17,8 @@ from synthetic_study import episode
 from octo_bench.cli import run
 from octo_bench.demonstrations.dataset import read_demonstrations
 from octo_bench.errors import BadFile
-from octo_bench.evaluation.records import read_records, write_records
 from octo_bench.files import write_json
+from octo_bench.records.record import read_records, write_records
 from octo_bench.studies.artifacts import write_artifacts
 from octo_bench.studies.cells import Cell, declared_cells
 from octo_bench.studies.pretraining import Collection, Pretraining

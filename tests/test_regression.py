@@ -12,14 +12,14 @@ import pytest
 from synthetic_records import LIFT, STACK, episodes_of, made_up, table_of
 
 from octo_bench.agents.inference import DEFAULT
+from octo_bench.comparison import bisection, regression
+from octo_bench.comparison.bisection import bisect, most_probes
+from octo_bench.comparison.episode_sets import choose, merge
+from octo_bench.comparison.matching import EpisodeSet
+from octo_bench.comparison.regression import Regression, pairs_if_same, regress
 from octo_bench.errors import BadInference, Mismatch, UnknownName
-from octo_bench.evaluation import bisection, regression
-from octo_bench.evaluation.bisection import bisect, most_probes
-from octo_bench.evaluation.matching import EpisodeSet
-from octo_bench.evaluation.provenance import provenance_of
-from octo_bench.evaluation.records import EpisodeRecord
-from octo_bench.evaluation.regression import Regression, pairs_if_same, regress
-from octo_bench.evaluation.selection import choose, merge
+from octo_bench.records.provenance import provenance_of
+from octo_bench.records.record import EpisodeRecord
 from octo_bench.reports.comparison import say_bisection
 from octo_bench.reports.gate import gate_json, say_baseline, say_guarantee, say_verdict
 from octo_bench.reports.junit import write_junit

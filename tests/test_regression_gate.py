@@ -19,10 +19,10 @@ import torch
 from octo_bench.checkpoints.config import find_policy
 from octo_bench.checkpoints.folder import read_policy, write_policy
 from octo_bench.cli import run
-from octo_bench.evaluation.golden import golden_path
-from octo_bench.evaluation.provenance import provenance_of
-from octo_bench.evaluation.records import read_provenance, read_records, write_records
-from octo_bench.evaluation.rollouts import evaluate
+from octo_bench.comparison.golden import golden_path
+from octo_bench.records.provenance import provenance_of
+from octo_bench.records.record import read_provenance, read_records, write_records
+from octo_bench.rollouts.evaluate import evaluate
 
 POLICY, LIFT = "octo-tiny", "octo_bench/Lift-Panda-v1"
 EPISODES = 44

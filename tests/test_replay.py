@@ -19,10 +19,10 @@ from octo_bench.cli import run
 from octo_bench.cli.exits import FAILED
 from octo_bench.demonstrations.windows import statistics_of
 from octo_bench.errors import BadFile, BadRecords, OctoBenchError, UnknownName
-from octo_bench.evaluation.provenance import provenance_of
-from octo_bench.evaluation.records import EpisodeRecord, Labels, read_records, write_records
-from octo_bench.evaluation.rollouts import evaluate
 from octo_bench.models.octo import Octo
+from octo_bench.records.provenance import provenance_of
+from octo_bench.records.record import EpisodeRecord, Labels, read_records, write_records
+from octo_bench.rollouts.evaluate import evaluate
 from octo_bench.studies.replaying import choose, find_records, policy_of
 
 LIFT = "octo_bench/Lift-Panda-v1"

@@ -14,20 +14,20 @@ import pytest
 from PIL import Image
 from synthetic_study import cell, episode
 
+from octo_bench.charts.figure import draw, write_figure
 from octo_bench.errors import BadFile
-from octo_bench.evaluation.conditions import Condition
 from octo_bench.paths import results_root
-from octo_bench.reports.figure import draw, write_figure
-from octo_bench.reports.references import ReferencePoint, against
-from octo_bench.reports.table import (
+from octo_bench.records.conditions import Condition
+from octo_bench.statistics.intervals import clopper_pearson
+from octo_bench.statistics.stratified import mean_interval
+from octo_bench.tables.csv_files import csv_text, read_reference, read_rows
+from octo_bench.tables.markdown import markdown
+from octo_bench.tables.references import ReferencePoint, against
+from octo_bench.tables.table import (
     Row,
     Table,
     summarise,
 )
-from octo_bench.reports.table_csv import csv_text, read_reference, read_rows
-from octo_bench.reports.table_text import markdown
-from octo_bench.statistics.intervals import clopper_pearson
-from octo_bench.statistics.stratified import mean_interval
 
 STACK, LIFT = "octo_bench/Stack-Panda-v1", "octo_bench/Lift-Panda-v1"
 

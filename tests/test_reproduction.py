@@ -18,8 +18,8 @@ from synthetic import tiny_config, toy_demonstrations
 from octo_bench.checkpoints.folder import write_policy
 from octo_bench.cli import INTERRUPTED, TERMINATED, run
 from octo_bench.demonstrations.windows import statistics_of
-from octo_bench.evaluation.records import VARYING_COLUMNS, EpisodeRecord, read_records
 from octo_bench.models.octo import Octo
+from octo_bench.records.record import VARYING_COLUMNS, EpisodeRecord, read_records
 
 DECLARATION = """
 title = "A small study"

@@ -12,14 +12,14 @@ import pytest
 from octo_bench.agents.identity import policy_fingerprint
 from octo_bench.cli import run
 from octo_bench.errors import BadRecords
-from octo_bench.evaluation import resuming, rollouts
-from octo_bench.evaluation.records import (
+from octo_bench.records.record import (
     VARYING_COLUMNS,
     EpisodeRecord,
     read_records,
     write_records,
 )
-from octo_bench.evaluation.resuming import evaluate_into
+from octo_bench.rollouts import evaluate, resuming
+from octo_bench.rollouts.resuming import evaluate_into
 
 LIFT = "octo_bench/Lift-Panda-v1"
 
@@ -39,7 +39,7 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def interrupt_after(monkeypatch: pytest.MonkeyPatch, episodes: int) -> None:
     """Ctrl-C when so many episodes have finished."""
-    roll = rollouts.roll_shares
+    roll = evaluate.roll_shares
 
     def rolling(*arguments: Any, **options: Any) -> Any:
         done = 0
@@ -49,14 +49,14 @@ def interrupt_after(monkeypatch: pytest.MonkeyPatch, episodes: int) -> None:
             if done >= episodes:
                 raise KeyboardInterrupt
 
-    monkeypatch.setattr(rollouts, "roll_shares", rolling)
+    monkeypatch.setattr(evaluate, "roll_shares", rolling)
 
 
 def test_an_interrupted_evaluation_keeps_its_episodes_and_goes_on(
     undisturbed: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     out = tmp_path / "episodes.parquet"
-    monkeypatch.setattr("octo_bench.evaluation.shares.EPISODES_PER_SHARE", 2)
+    monkeypatch.setattr("octo_bench.rollouts.batches.EPISODES_PER_SHARE", 2)
     with monkeypatch.context() as interrupted, pytest.raises(KeyboardInterrupt):
         interrupt_after(interrupted, 2)
         evaluate_into(out, "random", LIFT, 4, progress=False)
@@ -111,7 +111,7 @@ def test_episodes_of_other_code_or_of_a_file_that_does_not_tell_are_refused(
     write_records(read_records(undisturbed), silent, None)
     with pytest.raises(BadRecords, match="does not record what its episodes depend on"):
         evaluate_into(silent, "random", LIFT, 4, progress=False)
-    monkeypatch.setattr("octo_bench.evaluation.provenance.code_sha256", lambda: "0" * 64)
+    monkeypatch.setattr("octo_bench.records.provenance.code_sha256", lambda: "0" * 64)
     with pytest.raises(BadRecords, match="was measured with other code"):
         evaluate_into(undisturbed, "random", LIFT, 4, progress=False)
 

@@ -13,7 +13,7 @@ import torchvision  # noqa: F401  (before anything is drawn: see octo_bench/agen
 
 from octo_bench.cli import run
 from octo_bench.demonstrations.collecting import collect
-from octo_bench.demonstrations.replaying import replay
+from octo_bench.demonstrations.playback import replay
 from octo_bench.errors import BadDemonstrations
 
 SIZES = {"Lift-Panda": 7, "Lift-PandaOmron": 12, "TwoArmLift-TwoPandas": 14}

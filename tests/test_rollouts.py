@@ -17,21 +17,21 @@ from octo_bench.agents.inference import Inference
 from octo_bench.agents.protocol import TaskInput
 from octo_bench.agents.random import RandomAgent
 from octo_bench.checkpoints.folder import write_policy
-from octo_bench.definitions import HOLD_STEPS, environment
+from octo_bench.definitions.environments import HOLD_STEPS, environment
 from octo_bench.demonstrations.windows import statistics_of
 from octo_bench.errors import BadRecords, UnknownName
-from octo_bench.evaluation import goals, shares
-from octo_bench.evaluation.episodes import SLOTS, roll_out
-from octo_bench.evaluation.goals import goal_image
-from octo_bench.evaluation.records import (
+from octo_bench.experts.registry import demonstrate
+from octo_bench.models.octo import Octo
+from octo_bench.records.record import (
     VARYING_COLUMNS,
     EpisodeRecord,
     read_records,
     write_records,
 )
-from octo_bench.evaluation.rollouts import evaluate
-from octo_bench.experts.demonstrators import demonstrate
-from octo_bench.models.octo import Octo
+from octo_bench.rollouts import batches, goals
+from octo_bench.rollouts.episodes import SLOTS, roll_out
+from octo_bench.rollouts.evaluate import evaluate
+from octo_bench.rollouts.goals import goal_image
 from octo_bench.simulation.environment import OctoBenchEnvironment
 from octo_bench.simulation.initial_states import environment_seed
 
@@ -71,7 +71,7 @@ def test_records_say_what_happened(expert: list[EpisodeRecord]) -> None:
 def test_workers_and_shares_do_not_matter(
     expert: list[EpisodeRecord], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(shares, "EPISODES_PER_SHARE", 4)
+    monkeypatch.setattr(batches, "EPISODES_PER_SHARE", 4)
     parallel = evaluate("expert", LIFT, 10, workers=2, progress=False)
     parts = [
         *evaluate("expert", LIFT, 3, progress=False),
@@ -108,7 +108,7 @@ def test_records_depend_on_the_inference_and_not_on_the_workers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     together = evaluate(str(tiny_policy), LIFT, 2, inference=inference, progress=False)
-    monkeypatch.setattr(shares, "EPISODES_PER_SHARE", 1)
+    monkeypatch.setattr(batches, "EPISODES_PER_SHARE", 1)
     apart = evaluate(str(tiny_policy), LIFT, 2, inference=inference, workers=2, progress=False)
     assert determined(apart) == determined(together)
     assert {record.inference for record in together} == {inference.description}

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
+from octo_bench.calibration import calibrate
+from octo_bench.calibration.coverage import coverages, error_rates
 from octo_bench.cli import run
-from octo_bench.statistics import calibration
-from octo_bench.statistics.coverage import coverages, error_rates
 
 
 def test_exact_intervals_cover_and_exact_tests_keep_their_level() -> None:
@@ -22,8 +22,8 @@ def test_exact_intervals_cover_and_exact_tests_keep_their_level() -> None:
 def test_calibrate_writes_the_same_page_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(calibration, "NUMBERS", (5,))
-    monkeypatch.setattr(calibration, "BASELINE_RATES", (0.95,))
+    monkeypatch.setattr(calibrate, "NUMBERS", (5,))
+    monkeypatch.setattr(calibrate, "BASELINE_RATES", (0.95,))
     for name in ("one", "two"):
         arguments = ["--comparisons", "25", "--seed", "7", "--out", str(tmp_path / name)]
         assert run(["calibrate", *arguments]) == 0

@@ -11,7 +11,7 @@ from scipy.stats import t as student
 from statsmodels.formula.api import ols
 from statsmodels.stats.anova import anova_lm
 
-from octo_bench.statistics.calibration import two_level_coverage
+from octo_bench.calibration.calibrate import two_level_coverage
 from octo_bench.statistics.hierarchical import two_level, two_level_difference
 from octo_bench.statistics.intervals import clopper_pearson
 from octo_bench.statistics.paired import count_pairs, mcnemar_exact, tango_interval

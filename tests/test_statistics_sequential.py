@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from octo_bench.statistics.gate_operation import Scenario, fixed_size, saving, simulate
+from octo_bench.calibration.gate_operation import Scenario, fixed_size, saving, simulate
 from octo_bench.statistics.paired import PairedCounts, tango_interval
 from octo_bench.statistics.sequential import (
     GateDesign,

@@ -9,11 +9,11 @@ import pytest
 from synthetic import write_octo_1_5
 
 from octo_bench.checkpoints.config import find_policy
-from octo_bench.definitions import environment
+from octo_bench.definitions.environments import environment
 from octo_bench.errors import BadStudy, UnknownName
-from octo_bench.evaluation.code import closure
-from octo_bench.evaluation.conditions import PLAIN, Condition
 from octo_bench.paths import results_root
+from octo_bench.records.code import closure
+from octo_bench.records.conditions import PLAIN, Condition
 from octo_bench.studies.cells import declared_cells, recipe_of
 from octo_bench.studies.scheduler import plan
 from octo_bench.studies.study import Study, find_study, finetune_settings, read_study

@@ -10,10 +10,10 @@ import pytest
 from reading_films import frames_of, rate_and_codec_of
 from synthetic_study import write_study
 
-from octo_bench.evaluation.records import VARYING_COLUMNS, EpisodeRecord
-from octo_bench.evaluation.rollouts import evaluate
-from octo_bench.evaluation.study_films import LARGEST, SIZE, encode, film_episodes
-from octo_bench.reports.page_films import choose_films, make_films
+from octo_bench.films.small_films import LARGEST, SIZE, encode, film_episodes
+from octo_bench.page.films import choose_films, make_films
+from octo_bench.records.record import VARYING_COLUMNS, EpisodeRecord
+from octo_bench.rollouts.evaluate import evaluate
 
 LIFT = "octo_bench/Lift-Panda-v1"
 

@@ -12,12 +12,12 @@ import pytest
 
 import octo_bench  # noqa: F401  (registers the environments)
 from octo_bench.cli import run
-from octo_bench.definitions import environment
+from octo_bench.definitions.environments import environment
+from octo_bench.definitions.suites import find_level, suites
 from octo_bench.errors import BadDefinition, UnknownLevel, UnknownName
-from octo_bench.evaluation.records import read_records
-from octo_bench.evaluation.rollouts import evaluate
+from octo_bench.records.record import read_records
+from octo_bench.rollouts.evaluate import evaluate
 from octo_bench.simulation.environment import OctoBenchEnvironment
-from octo_bench.suites import find_level, suites
 
 STACK = "octo_bench/Stack-Panda-v1"
 SEEN = ("camera", "lighting", "texture", "distractors")

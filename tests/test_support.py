@@ -7,13 +7,8 @@ from pathlib import Path
 import pytest
 
 from octo_bench.cli import run
-from octo_bench.definitions import environment, environments, recorded_environment
-from octo_bench.demonstrations.survey import survey
-from octo_bench.errors import BadFile, BadRecords
-from octo_bench.files import require_own_page
-from octo_bench.paths import definitions_root, demonstrators_table
-from octo_bench.reports.demonstrators import PAGE, TITLE, write_demonstrators
-from octo_bench.support import (
+from octo_bench.definitions.environments import environment, environments, recorded_environment
+from octo_bench.definitions.support import (
     REQUIRED_SUCCESS,
     Demonstrated,
     read_demonstrated,
@@ -21,6 +16,11 @@ from octo_bench.support import (
     support_in,
     write_demonstrated,
 )
+from octo_bench.demonstrations.survey import survey
+from octo_bench.errors import BadFile, BadRecords
+from octo_bench.files import require_own_page
+from octo_bench.paths import definitions_root, demonstrators_table
+from octo_bench.reports.experts import PAGE, TITLE, write_demonstrators
 
 LIFT = "octo_bench/Lift-Panda-v1"
 

@@ -16,7 +16,7 @@ from octo_bench.agents.octo_1_5 import Octo15Agent
 from octo_bench.agents.protocol import TaskInput
 from octo_bench.checkpoints.folder import read_policy, write_policy
 from octo_bench.cli import run
-from octo_bench.definitions import PROPRIO_SIZE_PER_ARM
+from octo_bench.definitions.environments import PROPRIO_SIZE_PER_ARM
 from octo_bench.demonstrations.dataset import Demonstrations, read_demonstrations
 from octo_bench.demonstrations.windows import Windows, statistics_of
 from octo_bench.errors import BadRecipe

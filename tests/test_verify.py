@@ -11,7 +11,7 @@ import pytest
 from octo_bench.agents.protocol import TaskInput
 from octo_bench.agents.random import RandomAgent
 from octo_bench.cli import run
-from octo_bench.evaluation.determinism import (
+from octo_bench.rollouts.determinism import (
     WAYS,
     EpisodeTrace,
     Way,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from octo_bench.definitions import environment
-from octo_bench.experts.demonstrators import demonstrate
+from octo_bench.definitions.environments import environment
+from octo_bench.experts.registry import demonstrate
 from octo_bench.simulation.world import World
 
 

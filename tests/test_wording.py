@@ -28,7 +28,7 @@ def texts() -> list[Path]:
     return sorted(
         [
             *ROOT.glob("octo_bench/**/*.py"),
-            *ROOT.glob("octo_bench/reports/templates/*"),
+            *ROOT.glob("octo_bench/*/templates/*"),
             *ROOT.glob("*.md"),
             *ROOT.glob("docs/*.md"),
             *ROOT.glob("examples/*"),

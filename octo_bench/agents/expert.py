@@ -7,8 +7,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from octo_bench.agents.protocol import TaskInput
-from octo_bench.experts.demonstrators import after_success, demonstrate
 from octo_bench.experts.motions import Motion
+from octo_bench.experts.registry import after_success, demonstrate
 from octo_bench.simulation.environment import OctoBenchEnvironment
 
 

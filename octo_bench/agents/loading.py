@@ -8,7 +8,7 @@ import shutil
 from octo_bench.agents.execution import with_execution
 from octo_bench.agents.inference import DEFAULT, Inference
 from octo_bench.agents.protocol import Agent
-from octo_bench.definitions import IMAGE_SIZE, Environment
+from octo_bench.definitions.environments import IMAGE_SIZE, Environment
 from octo_bench.errors import BadInference, MissingDependency, UnsupportedEnvironment
 
 BASELINES = ("random", "expert")

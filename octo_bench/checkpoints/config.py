@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from octo_bench.checkpoints.sizes import require_sizes
-from octo_bench.declarations import from_table
+from octo_bench.definitions.declarations import from_table
 from octo_bench.errors import BadCheckpoint, UnknownName
 from octo_bench.models.config import OctoConfig
 from octo_bench.models.octo_1_5.config import Octo15Config

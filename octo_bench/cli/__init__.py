@@ -16,7 +16,7 @@ from octo_bench.cli.exits import BROKEN, INTERRUPTED, TERMINATED
 from octo_bench.errors import OctoBenchError
 from octo_bench.files import is_disk_full
 from octo_bench.processes.interrupts import interruptible
-from octo_bench.simulation.graphics import require_known_backend
+from octo_bench.rendering.graphics import require_known_backend
 
 _OF_A_PATH = (
     errno.EACCES,

@@ -10,9 +10,9 @@ import typer
 from octo_bench.agents.inference import TaskMode
 from octo_bench.agents.loading import BASELINES
 from octo_bench.checkpoints.config import find_policy
-from octo_bench.definitions import environment
+from octo_bench.definitions.environments import environment
+from octo_bench.definitions.suites import find_level
 from octo_bench.errors import IdleOption
-from octo_bench.suites import find_level
 
 CORES = os.cpu_count() or 1
 

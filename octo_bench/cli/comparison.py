@@ -17,9 +17,9 @@ from octo_bench.cli.printing import print_markdown, print_rows
 from octo_bench.errors import OctoBenchError
 
 if TYPE_CHECKING:
-    from octo_bench.evaluation.golden import GoldenCheck
-    from octo_bench.evaluation.matching import EpisodeSet
-    from octo_bench.evaluation.regression import Regression
+    from octo_bench.comparison.golden import GoldenCheck
+    from octo_bench.comparison.matching import EpisodeSet
+    from octo_bench.comparison.regression import Regression
     from octo_bench.statistics.sequential import GateDesign, Verdict
 
 
@@ -135,7 +135,7 @@ def compare(
     changes. A difference is B minus A. To compare within a study, name its file twice and select
     with --where-a and --where-b.
     """
-    from octo_bench.evaluation.comparison import compare as compare_episodes
+    from octo_bench.comparison.two_policies import compare as compare_episodes
     from octo_bench.files import require_new, require_writable, write_text
     from octo_bench.reports.comparison import as_json as comparison_json
     from octo_bench.reports.comparison import text
@@ -147,7 +147,7 @@ def compare(
     second = _episodes([b], env, where_b)
     comparison = compare_episodes(first, second, allow or (), success and success.value)
     if dispersion:
-        from octo_bench.evaluation.dispersion import with_dispersion
+        from octo_bench.comparison.dispersion import with_dispersion
 
         try:
             comparison = with_dispersion(comparison, first, second)
@@ -233,13 +233,13 @@ def regress(
     worse, 1 worse, 3 cannot tell within the budget, 4 invalid run (too many infrastructure
     errors), 70 an error of octo-bench itself. A gate that was stopped starts again.
     """
-    from octo_bench.evaluation.golden import check_golden, golden_path, read_golden
-    from octo_bench.evaluation.golden import record_golden as answers_of
-    from octo_bench.evaluation.golden import write_golden as keep
-    from octo_bench.evaluation.records import write_records
-    from octo_bench.evaluation.regression import regress as run_gate
+    from octo_bench.comparison.golden import check_golden, golden_path, read_golden
+    from octo_bench.comparison.golden import record_golden as answers_of
+    from octo_bench.comparison.golden import write_golden as keep
+    from octo_bench.comparison.regression import regress as run_gate
+    from octo_bench.records.record import write_records
     from octo_bench.reports.gate import golden_json, say_golden
-    from octo_bench.reports.table import summarise
+    from octo_bench.tables.table import summarise
 
     if write_golden:
         refuse_idle(context, "golden_only", "out", "junit", "films", where="with --write-golden")
@@ -311,9 +311,9 @@ def bisect(
     worse, 3 cannot tell, 4 invalid run (too many infrastructure errors), 70 an error of
     octo-bench itself.
     """
-    from octo_bench.evaluation.bisection import bisect as search
+    from octo_bench.comparison.bisection import bisect as search
     from octo_bench.reports.comparison import bisection_rows, say_bisection
-    from octo_bench.reports.table import summarise
+    from octo_bench.tables.table import summarise
 
     design = _design(margin, alpha, beta, budget)
     episodes = _episodes(baseline, env, where)
@@ -341,8 +341,8 @@ def bisect(
 def _episodes(
     paths: Sequence[Path], env: Sequence[str] | None, where: Sequence[str] | None
 ) -> EpisodeSet:
-    from octo_bench.evaluation.matching import read_episodes
-    from octo_bench.evaluation.selection import choose, merge
+    from octo_bench.comparison.episode_sets import choose, merge
+    from octo_bench.comparison.matching import read_episodes
 
     conditions = [f"env_id={each}" for each in env or ()] + list(where or ())
     return choose(merge([read_episodes(path) for path in paths]), conditions)
@@ -373,8 +373,8 @@ def _film(
     folder: Path,
     workers: int,
 ) -> list[Path]:
-    from octo_bench.evaluation.flipped import Side, film_flips
-    from octo_bench.evaluation.regression import inference_of
+    from octo_bench.comparison.regression import inference_of
+    from octo_bench.films.outcome_changes import Side, film_flips
 
     new = Side("new", regression.policy, regression.inference)
     old = baseline_policy and Side("baseline", baseline_policy, inference_of(baseline))

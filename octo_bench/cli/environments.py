@@ -37,15 +37,15 @@ def envs(
     as_json: AsJson = False,
 ) -> None:
     """List the environments: every task on every embodiment."""
-    from octo_bench.definitions import environment, environments
-    from octo_bench.support import support
+    from octo_bench.definitions.environments import environment, environments
+    from octo_bench.definitions.support import support
 
     if render is None:
         refuse_idle(context, "beside_stock", where="without --render")
     chosen = [environment(name) for name in env] if env else environments()
     if render is not None:
         from octo_bench.files import require_new, require_writable
-        from octo_bench.reports.contact_sheet import draw_beside_stock, draw_contact_sheet
+        from octo_bench.films.contact_sheet import draw_beside_stock, draw_contact_sheet
 
         require_writable(render)
         require_new(render)
@@ -85,12 +85,12 @@ def demonstrators(
     Without --env, every pair that is not in the table yet. README.md beside the shipped table is
     updated.
     """
-    from octo_bench.definitions import environments
+    from octo_bench.definitions.environments import environments
+    from octo_bench.definitions.support import REQUIRED_SUCCESS, read_demonstrated
     from octo_bench.demonstrations.survey import survey
     from octo_bench.files import require_own_page, require_writable
     from octo_bench.paths import demonstrators_table
-    from octo_bench.reports.demonstrators import PAGE, TITLE, write_demonstrators
-    from octo_bench.support import REQUIRED_SUCCESS, read_demonstrated
+    from octo_bench.reports.experts import PAGE, TITLE, write_demonstrators
 
     table = out or demonstrators_table()
     page = table.with_name(PAGE)
@@ -128,11 +128,11 @@ def freeze(
 
     Intact files are kept, so the same command continues a freeze that was stopped.
     """
-    from octo_bench.definitions import environments
+    from octo_bench.definitions.environments import environments
+    from octo_bench.definitions.support import support
     from octo_bench.files import require_writable_folder
     from octo_bench.paths import demonstrators_table
     from octo_bench.simulation.initial_states import freeze as freeze_states
-    from octo_bench.support import support
 
     if out is not None:
         require_writable_folder(out)
@@ -187,13 +187,13 @@ def verify(
     if not suite:
         refuse_idle(context, "level", where="without --suite")
     if files:
-        from octo_bench.demonstrations.replaying import replay
+        from octo_bench.demonstrations.playback import replay
 
         replays = [(str(file), each) for file in files for each in replay(file)]
         print_rows([{"file": file, **dataclasses.asdict(each)} for file, each in replays], as_json)
         problems = [f"{file}: {each}" for file, each in replays if not each.agrees]
     elif determinism:
-        from octo_bench.evaluation.determinism import (
+        from octo_bench.rollouts.determinism import (
             DEFAULT_ENVIRONMENTS,
             as_table,
             check_determinism,

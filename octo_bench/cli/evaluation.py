@@ -55,9 +55,9 @@ def evaluate(
 
     What is finished is kept beside --out when it is interrupted, and the same command goes on.
     """
-    from octo_bench.evaluation.resuming import evaluate_into
     from octo_bench.files import require_writable
-    from octo_bench.reports.table import summarise
+    from octo_bench.rollouts.resuming import evaluate_into
+    from octo_bench.tables.table import summarise
 
     if not suite:
         refuse_idle(context, "level", where="without --suite")
@@ -107,9 +107,9 @@ def watch(
     task: Task = "language",
 ) -> None:
     """Roll out one episode as `evaluate` does, and film it with the front camera."""
-    from octo_bench.evaluation.comparison import outcome
-    from octo_bench.evaluation.films import watch as watch_episode
+    from octo_bench.comparison.two_policies import outcome
     from octo_bench.files import require_new, require_writable
+    from octo_bench.films.watching import watch as watch_episode
 
     if not suite:
         refuse_idle(context, "level", where="without --suite")
@@ -187,12 +187,6 @@ def _speed_of_policies(
     out: Path | None,
     as_json: bool,
 ) -> list[dict[str, object]]:
-    from octo_bench.evaluation.policy_speed import (
-        machine,
-        measure_policies,
-        read_policies,
-        write_policies,
-    )
     from octo_bench.files import require_own_page
     from octo_bench.paths import inference_table
     from octo_bench.reports.policy_speed import (
@@ -202,6 +196,12 @@ def _speed_of_policies(
         flat_rows,
         read_published,
         write_page,
+    )
+    from octo_bench.speed.policies import (
+        machine,
+        measure_policies,
+        read_policies,
+        write_policies,
     )
 
     used, known = machine(threads), {}
@@ -221,13 +221,13 @@ def _speed_of_policies(
 def _speed_of_simulation(
     env: Sequence[str] | None, steps: int, repeats: int, out: Path | None, as_json: bool
 ) -> list[dict[str, object]]:
-    from octo_bench.evaluation.speed import (
+    from octo_bench.files import require_new
+    from octo_bench.speed.simulation import (
         DEFAULT_ENVIRONMENTS,
         as_table,
         measure_simulation,
         write_speed,
     )
-    from octo_bench.files import require_new
 
     if out is not None:
         require_new(out)

@@ -16,7 +16,7 @@ import typer
 from octo_bench.processes.interrupts import Terminated
 
 if TYPE_CHECKING:
-    from octo_bench.reports.table import Row
+    from octo_bench.tables.table import Row
 
 FAILED = 1
 UNDECIDED = 3

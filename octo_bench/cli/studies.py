@@ -16,10 +16,10 @@ from octo_bench.cli.arguments import CORES, Workers, refuse_idle
 from octo_bench.cli.exits import FAILED, require_few_errors, resumable
 
 if TYPE_CHECKING:
-    from octo_bench.reports.table import Table
     from octo_bench.studies.artifacts import Run
     from octo_bench.studies.cells import Cell
     from octo_bench.studies.study import Study
+    from octo_bench.tables.table import Table
 
 _CELLS = "Only some cells"
 
@@ -116,11 +116,11 @@ def reproduce(
     Exit codes: 1 a rate lies outside the committed 95 % interval, 4 invalid run (too many
     infrastructure errors), 70 an error of octo-bench itself.
     """
-    from octo_bench.definitions import environment
+    from octo_bench.definitions.environments import environment
     from octo_bench.files import require_writable_folder
     from octo_bench.paths import output_folder
+    from octo_bench.studies.cell_choice import select
     from octo_bench.studies.cells import declared_cells
-    from octo_bench.studies.selection import select
     from octo_bench.studies.study import find_study, read_study
 
     if sample is None:
@@ -151,9 +151,9 @@ def reproduce(
 
 
 def _reproduce_all(study: Study, cells: Sequence[Cell], out: Path, workers: int) -> None:
-    from octo_bench.reports.table_text import markdown
     from octo_bench.studies.artifacts import Run
     from octo_bench.studies.scheduler import only_run_in, run_cells
+    from octo_bench.tables.markdown import markdown
 
     start = time.monotonic()
     with only_run_in(out):
@@ -169,7 +169,7 @@ def _reproduce_all(study: Study, cells: Sequence[Cell], out: Path, workers: int)
 
 def _write(study: Study, cells: Sequence[Cell], out: Path, run: Run | None) -> Table | None:
     """Write what is finished, or say why not."""
-    from octo_bench.reports.study_report import write_reports
+    from octo_bench.page.study_report import write_reports
     from octo_bench.studies.artifacts import RESULT, write_artifacts
 
     gathered = write_artifacts(study, cells, out, run)
@@ -188,10 +188,10 @@ def _reproduce_some(
     study: Study, cells: Sequence[Cell], folder: Path, out: Path | None, workers: int
 ) -> None:
     from octo_bench.paths import output_folder
-    from octo_bench.reports.table import summarise
     from octo_bench.studies.artifacts import read_finished
+    from octo_bench.studies.cell_choice import Rerun, committed_episodes
     from octo_bench.studies.scheduler import only_run_in, run_cells
-    from octo_bench.studies.selection import Rerun, committed_episodes
+    from octo_bench.tables.table import summarise
 
     work = output_folder(folder) / "runs" / "selection" if out is None else out
     committed = committed_episodes(study, cells, folder)
@@ -263,8 +263,8 @@ def report(
         problem = "the study has no records yet"
         raise BadFile(folder, problem, f"make them with `octo-bench reproduce {study}`")
 
-    from octo_bench.reports.page import write_page
-    from octo_bench.reports.study_report import write_reports
+    from octo_bench.page.page import write_page
+    from octo_bench.page.study_report import write_reports
 
     if everything and gathered is None:
         write_reports(declared, folder)
@@ -307,9 +307,9 @@ def replay(
 
     The options select the episode if several have its number.
     """
-    from octo_bench.definitions import recorded_id
-    from octo_bench.evaluation.records import read_records
+    from octo_bench.definitions.environments import recorded_id
     from octo_bench.files import require_new, require_writable
+    from octo_bench.records.record import read_records
     from octo_bench.studies import replaying
 
     out = Path(f"{episode}.mp4") if out is None else out
@@ -352,11 +352,11 @@ def calibrate(
 
     About two minutes on one core.
     """
+    from octo_bench.calibration.calibrate import PARTS
+    from octo_bench.calibration.calibrate import calibrate as measure
     from octo_bench.files import require_own_page, require_writable
     from octo_bench.progress import ProgressBar
     from octo_bench.reports.calibration import DATA, PAGE, TITLE, write_calibration
-    from octo_bench.statistics.calibration import PARTS
-    from octo_bench.statistics.calibration import calibrate as measure
 
     require_own_page(out / PAGE, TITLE)
     require_writable(out / DATA)

@@ -15,8 +15,8 @@ from typing import Any
 
 import numpy as np
 
-from octo_bench.definitions import ACTION_SIZE_PER_ARM, Disturbance
-from octo_bench.experts.demonstrators import after_success, demonstrate
+from octo_bench.definitions.environments import ACTION_SIZE_PER_ARM, Disturbance
+from octo_bench.experts.registry import after_success, demonstrate
 from octo_bench.simulation.environment import OctoBenchEnvironment
 from octo_bench.simulation.world import Control
 

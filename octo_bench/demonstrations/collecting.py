@@ -18,7 +18,9 @@ from pathlib import Path
 import h5py
 import numpy as np
 
-from octo_bench.definitions import Disturbance, environment
+from octo_bench.definitions.environments import Disturbance, environment
+from octo_bench.definitions.suites import find_level
+from octo_bench.definitions.support import require_supported
 from octo_bench.demonstrations.attempts import Attempt, attempt
 from octo_bench.demonstrations.dataset import FORMAT
 from octo_bench.demonstrations.layout import GRIPPERS, integer, open_checked, text
@@ -29,8 +31,6 @@ from octo_bench.processes.worker import note_progress
 from octo_bench.progress import ProgressBar
 from octo_bench.reading import parse_json
 from octo_bench.simulation.construction import robosuite_settings
-from octo_bench.suites import find_level
-from octo_bench.support import require_supported
 
 _VERSIONS = ("octo-bench", "robosuite", "mujoco", "numpy")
 

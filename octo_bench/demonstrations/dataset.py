@@ -20,7 +20,7 @@ from typing import BinaryIO
 import h5py
 import numpy as np
 
-from octo_bench.definitions import PROPRIO_SIZE_PER_ARM, environment
+from octo_bench.definitions.environments import PROPRIO_SIZE_PER_ARM, environment
 from octo_bench.demonstrations.layout import (
     GRIPPERS,
     IMAGES,

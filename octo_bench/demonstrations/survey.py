@@ -9,14 +9,14 @@ from pathlib import Path
 
 import numpy as np
 
-from octo_bench.definitions import environment
+from octo_bench.definitions.environments import environment
+from octo_bench.definitions.support import Demonstrated, read_demonstrated, write_demonstrated
 from octo_bench.demonstrations.attempts import Attempt, attempt
 from octo_bench.processes.exclusive import exclusive
 from octo_bench.processes.jobs import results
 from octo_bench.processes.worker import note_progress
 from octo_bench.progress import ProgressBar
 from octo_bench.simulation.world import Control
-from octo_bench.support import Demonstrated, read_demonstrated, write_demonstrated
 
 SEEDS = 100
 _FIRST_SEED = 50_000_000

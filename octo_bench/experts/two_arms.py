@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from octo_bench.definitions import HOLD_STEPS
+from octo_bench.definitions.environments import HOLD_STEPS
 from octo_bench.experts.grasping import carry, grasp_at, let_go
 from octo_bench.experts.motions import (
     CLOSE,

@@ -1,1 +1,1 @@
-"""Tables and figures from what a study has measured."""
+"""What commands print and write about comparisons, the gate, speed, experts and calibration."""

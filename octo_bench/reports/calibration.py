@@ -7,9 +7,9 @@ from dataclasses import asdict
 from pathlib import Path
 from statistics import mean
 
+from octo_bench.calibration.calibrate import STATES, Calibration
+from octo_bench.calibration.gate_operation import Operation
 from octo_bench.files import write_json, write_text
-from octo_bench.statistics.calibration import STATES, Calibration
-from octo_bench.statistics.gate_operation import Operation
 
 PAGE = "README.md"
 TITLE = "# Calibration of the intervals, the tests and the gate"

@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from math import isfinite
 from typing import Any
 
-from octo_bench.evaluation.bisection import Bisection
-from octo_bench.evaluation.comparison import Comparison, Measure, PlaceComparison, outcome
-from octo_bench.evaluation.records import EpisodeRecord
-from octo_bench.reports.wording import (
+from octo_bench.comparison.bisection import Bisection
+from octo_bench.comparison.two_policies import Comparison, Measure, PlaceComparison, outcome
+from octo_bench.records.record import EpisodeRecord
+from octo_bench.tables.wording import (
     SUCCESS,
     counted,
     percent,

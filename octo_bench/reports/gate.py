@@ -6,13 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from octo_bench.evaluation.comparison import outcome
-from octo_bench.evaluation.golden import GoldenCheck
-from octo_bench.evaluation.matching import Pair
-from octo_bench.evaluation.records import EpisodeRecord
-from octo_bench.evaluation.regression import PlaceVerdict, Regression, pairs_if_same
-from octo_bench.reports.wording import counted, percent, points, points_between
+from octo_bench.comparison.golden import GoldenCheck
+from octo_bench.comparison.matching import Pair
+from octo_bench.comparison.regression import PlaceVerdict, Regression, pairs_if_same
+from octo_bench.comparison.two_policies import outcome
+from octo_bench.records.record import EpisodeRecord
 from octo_bench.statistics.sequential import Verdict
+from octo_bench.tables.wording import counted, percent, points, points_between
 
 
 def say_golden(check: GoldenCheck) -> str:

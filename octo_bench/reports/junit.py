@@ -10,12 +10,12 @@ import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
-from octo_bench.evaluation.golden import GoldenCheck
-from octo_bench.evaluation.regression import PlaceVerdict, Regression
+from octo_bench.comparison.golden import GoldenCheck
+from octo_bench.comparison.regression import PlaceVerdict, Regression
 from octo_bench.files import atomic_path
 from octo_bench.reports.gate import flip_lines, say_golden
-from octo_bench.reports.wording import percent, points, points_between
 from octo_bench.statistics.sequential import Verdict
+from octo_bench.tables.wording import percent, points, points_between
 
 _CLASS = "octo-bench.regress"
 # What XML 1.0 cannot hold, not even escaped.

@@ -10,9 +10,9 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
 from octo_bench.errors import BadFile
-from octo_bench.evaluation.policy_speed import EAGER, NAIVE, OptionSpeed, PolicySpeed
 from octo_bench.files import require_own_page, write_text
 from octo_bench.reading import read_text
+from octo_bench.speed.policies import EAGER, NAIVE, OptionSpeed, PolicySpeed
 
 PAGE = "README.md"
 TITLE = "# Speed of policies"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 from typing import Any
 
-from octo_bench.definitions import Environment, file_of
+from octo_bench.definitions.environments import Environment, file_of
 from octo_bench.errors import BadDefinition, MissingDependency
 
 CONTROL_FREQUENCY = 20

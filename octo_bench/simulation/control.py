@@ -15,7 +15,7 @@ from typing import Any
 import mujoco
 import numpy as np
 
-from octo_bench.definitions import ACTION_SIZE_PER_ARM
+from octo_bench.definitions.environments import ACTION_SIZE_PER_ARM
 from octo_bench.simulation.torques import Joints, Simulation, Tools, advance, apply
 
 _MOBILE = "HYBRID_MOBILE_BASE"

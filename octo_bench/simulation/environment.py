@@ -11,15 +11,15 @@ from gymnasium import spaces
 from gymnasium.error import ResetNeeded
 from gymnasium.utils import EzPickle, RecordConstructorArgs
 
-from octo_bench.definitions import HOLD_STEPS, IMAGE_SIZE, environment
+from octo_bench.definitions.environments import HOLD_STEPS, IMAGE_SIZE, environment
+from octo_bench.definitions.suites import find_level
 from octo_bench.errors import BadAction, BadArgument, UnknownName
-from octo_bench.simulation.cameras import CameraPose, placed
+from octo_bench.rendering.cameras import CameraPose, placed
+from octo_bench.rendering.frames import Quality, Renderer
 from octo_bench.simulation.initial_states import environment_seed, initial_scene
 from octo_bench.simulation.perturbations import plain, vary
-from octo_bench.simulation.rendering import Quality, Renderer
 from octo_bench.simulation.stages import StageTracker
 from octo_bench.simulation.world import CONTROL_FREQUENCY, Control, World
-from octo_bench.suites import find_level
 
 CLOSING_STEPS = 12
 """Control steps in which the commanded closing in `proprio` goes from open to closed: as long as

@@ -19,7 +19,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save_file
 
-from octo_bench.definitions import Environment, environment, roots
+from octo_bench.definitions.environments import Environment, environment, roots
 from octo_bench.errors import BadInitialStates, UnknownInitialState
 from octo_bench.files import atomic_path, remove_half_written, sha256_file, write_text
 from octo_bench.processes.exclusive import exclusive

@@ -13,12 +13,19 @@ from zlib import crc32
 import mujoco
 import numpy as np
 
-from octo_bench.definitions import Camera, Task, file_of
+from octo_bench.definitions.environments import Camera, Task, file_of
+from octo_bench.definitions.suites import (
+    CameraShift,
+    Clutter,
+    Level,
+    LightChange,
+    Recolouring,
+    Rewording,
+)
 from octo_bench.errors import BadDefinition
-from octo_bench.simulation.cameras import placed, shows
-from octo_bench.simulation.rendering import Lamps, Look, Prop
+from octo_bench.rendering.cameras import placed, shows
+from octo_bench.rendering.frames import Lamps, Look, Prop
 from octo_bench.simulation.world import World
-from octo_bench.suites import CameraShift, Clutter, Level, LightChange, Recolouring, Rewording
 
 _TRIES = 300
 _DROP = 0.6

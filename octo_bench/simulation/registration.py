@@ -5,7 +5,7 @@ from __future__ import annotations
 import gymnasium
 from gymnasium.envs.registration import WrapperSpec
 
-from octo_bench.definitions import HOLD_STEPS, environment_ids, horizons
+from octo_bench.definitions.environments import HOLD_STEPS, environment_ids, horizons
 
 _ROOM = "octo_bench.simulation.environment"
 _LENGTHENED = WrapperSpec("Lengthened", f"{_ROOM}:Lengthened", {})

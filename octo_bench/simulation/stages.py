@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import numpy as np
 
-from octo_bench.definitions import HELD, Stage
+from octo_bench.definitions.environments import HELD, Stage
 from octo_bench.simulation.world import World
 
 NO_STAGE = "none"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from octo_bench.definitions import Environment
+from octo_bench.definitions.environments import Environment
 from octo_bench.simulation.world import World
 
 CAMERAS = ("agentview", "robot0_eye_in_hand")

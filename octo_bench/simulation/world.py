@@ -15,7 +15,7 @@ from typing import Any, Literal
 import mujoco
 import numpy as np
 
-from octo_bench.definitions import Arm, Environment, file_of
+from octo_bench.definitions.environments import Arm, Environment, file_of
 from octo_bench.errors import BadDefinition, BadInitialStates
 from octo_bench.simulation.construction import CONTROL_FREQUENCY, construct
 from octo_bench.simulation.control import Controllers

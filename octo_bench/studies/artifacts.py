@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from octo_bench.errors import BadFile
-from octo_bench.evaluation.provenance import provenance_of
-from octo_bench.evaluation.records import EpisodeRecord, read_records, write_records
 from octo_bench.files import write_json
 from octo_bench.machine import processor
 from octo_bench.reading import read_json
+from octo_bench.records.provenance import provenance_of
+from octo_bench.records.record import EpisodeRecord, read_records, write_records
 from octo_bench.shapes import NOTHING, NUMBER, TEXT, WHOLE, Each, List, Or, Table, problem_of
 from octo_bench.studies.cells import Cell, Place, place_of, policy_sha256
 from octo_bench.studies.pool import read_summary

@@ -10,18 +10,18 @@ from typing import Any
 
 from octo_bench.agents.identity import policy_sha256
 from octo_bench.checkpoints.config import ModelConfig, find_policy, read_config
-from octo_bench.definitions import environment
+from octo_bench.definitions.environments import environment
+from octo_bench.definitions.suites import find_level
 from octo_bench.errors import BadInference, BadStudy, OutdatedEnvironment
-from octo_bench.evaluation.conditions import PLAIN, Condition
-from octo_bench.evaluation.provenance import definition_sha256
-from octo_bench.evaluation.records import EpisodeRecord
 from octo_bench.files import sha256_json
+from octo_bench.records.conditions import PLAIN, Condition
+from octo_bench.records.provenance import definition_sha256
+from octo_bench.records.record import EpisodeRecord
 from octo_bench.simulation.initial_states import find_bank
 from octo_bench.studies.entries import ConditionEntry, PolicyEntry, Target
 from octo_bench.studies.pretraining import Pretraining, read_pretraining
 from octo_bench.studies.study import Study, finetune_settings, finetune_table
 from octo_bench.studies.versions import COLLECTING, TRAINING, versions
-from octo_bench.suites import find_level
 from octo_bench.training.adaptation import HEADS
 from octo_bench.training.recipes import read_recipe
 

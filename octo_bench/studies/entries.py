@@ -9,9 +9,9 @@ from typing import Any, Literal
 
 from octo_bench.agents.inference import Inference, TaskMode
 from octo_bench.agents.loading import BASELINES
-from octo_bench.evaluation.conditions import Condition
 from octo_bench.models import config as octo
 from octo_bench.models.octo_1_5 import config as octo_1_5
+from octo_bench.records.conditions import Condition
 
 Head = Literal[octo.Head, octo_1_5.Head]
 """The action heads of every architecture."""

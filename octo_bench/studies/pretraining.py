@@ -6,7 +6,9 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from octo_bench.definitions import Disturbance, environment
+from octo_bench.definitions.environments import Disturbance, environment
+from octo_bench.definitions.suites import find_level
+from octo_bench.definitions.support import require_supported
 from octo_bench.errors import (
     BadRecipe,
     OutdatedEnvironment,
@@ -14,11 +16,9 @@ from octo_bench.errors import (
     UnknownName,
     UnsupportedEnvironment,
 )
-from octo_bench.evaluation.provenance import definition_sha256
 from octo_bench.files import sha256_json
+from octo_bench.records.provenance import definition_sha256
 from octo_bench.studies.versions import COLLECTING, TRAINING, versions
-from octo_bench.suites import find_level
-from octo_bench.support import require_supported
 from octo_bench.training.recipes import Data, Recipe, read_recipe
 
 

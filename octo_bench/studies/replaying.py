@@ -9,11 +9,11 @@ from typing import Any
 
 from octo_bench.agents.inference import described
 from octo_bench.errors import BadFile, BadRecords, OctoBenchError, UnknownName
-from octo_bench.evaluation.code import code_sha256
-from octo_bench.evaluation.provenance import versions
-from octo_bench.evaluation.records import EpisodeRecord, read_provenance, success_text
 from octo_bench.machine import processor
 from octo_bench.paths import study_roots
+from octo_bench.records.code import code_sha256
+from octo_bench.records.provenance import versions
+from octo_bench.records.record import EpisodeRecord, read_provenance, success_text
 from octo_bench.studies.artifacts import RECORDS, RESULT, read_result
 from octo_bench.studies.cells import TRAINED
 from octo_bench.studies.scheduler import POLICY
@@ -183,7 +183,7 @@ def replay(record: EpisodeRecord, policy: str, out: Path) -> Replay:
         OctoBenchError: when the policy or the environment is not available, or for another kind of
             file.
     """
-    from octo_bench.evaluation.films import watch
+    from octo_bench.films.watching import watch
     from octo_bench.simulation.initial_states import study_seed_of
 
     again = watch(

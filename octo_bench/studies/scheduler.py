@@ -9,9 +9,9 @@ from pathlib import Path
 from octo_bench.files import remove_half_written
 from octo_bench.processes.exclusive import exclusive
 from octo_bench.studies.cells import Cell, demonstrations_key
+from octo_bench.studies.phase_bars import show_progress
 from octo_bench.studies.pool import Task, read_summary, run_tasks
 from octo_bench.studies.pretraining import Collection, Pretraining, largest
-from octo_bench.studies.progress import show_progress
 from octo_bench.studies.study import Study, finetune_settings
 from octo_bench.studies.tasks import (
     collect_demonstrations,

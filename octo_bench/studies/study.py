@@ -8,11 +8,12 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from octo_bench.declarations import from_table, merged, read_declaration
-from octo_bench.definitions import recorded_environment, recorded_id
+from octo_bench.definitions.declarations import from_table, merged, read_declaration
+from octo_bench.definitions.environments import recorded_environment, recorded_id
+from octo_bench.definitions.suites import find_level
 from octo_bench.errors import BadInference, BadStudy, UnknownLevel, UnknownName
-from octo_bench.evaluation.conditions import Condition
 from octo_bench.paths import study_roots
+from octo_bench.records.conditions import Condition
 from octo_bench.studies.entries import (
     ConditionEntry,
     DemonstrationPool,
@@ -20,7 +21,6 @@ from octo_bench.studies.entries import (
     Target,
     TrainSeeds,
 )
-from octo_bench.suites import find_level
 from octo_bench.training.finetune import FinetuneSettings
 from octo_bench.training.settings import Optimisation
 from octo_bench.training.steps import steps_for

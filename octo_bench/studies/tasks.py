@@ -20,7 +20,7 @@ from octo_bench.training.finetune import FinetuneSettings, finetune
 from octo_bench.training.pretrain import initial_model, pretrain_on
 
 if TYPE_CHECKING:
-    from octo_bench.definitions import Disturbance
+    from octo_bench.definitions.environments import Disturbance
     from octo_bench.demonstrations.dataset import Demonstrations
 
 
@@ -125,9 +125,9 @@ def measure(
     lives to try the rest, and to record as errors the episodes that kill their process.
     """
     from octo_bench.agents.inference import described
-    from octo_bench.evaluation.provenance import provenance_of
-    from octo_bench.evaluation.records import Labels, write_records
-    from octo_bench.evaluation.rollouts import evaluate
+    from octo_bench.records.provenance import provenance_of
+    from octo_bench.records.record import Labels, write_records
+    from octo_bench.rollouts.evaluate import evaluate
 
     with _marked(out.with_suffix(".begun")) as died_before:
         records = evaluate(

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from octo_bench.evaluation import provenance
-from octo_bench.evaluation.code import COLLECTING, MEASURING, TRAINING, code_sha256
+from octo_bench.records import provenance
+from octo_bench.records.code import COLLECTING, MEASURING, TRAINING, code_sha256
 
 __all__ = ["COLLECTING", "MEASURING", "TRAINING", "versions"]
 

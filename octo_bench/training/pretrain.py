@@ -13,7 +13,7 @@ import torch
 from octo_bench.checkpoints.config import TOKENIZER
 from octo_bench.checkpoints.folder import describe, write_policy
 from octo_bench.checkpoints.text import FILE, find_tokenizer
-from octo_bench.definitions import environment
+from octo_bench.definitions.environments import environment
 from octo_bench.demonstrations.collecting import collect
 from octo_bench.demonstrations.dataset import (
     Demonstrations,

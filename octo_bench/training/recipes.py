@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 from octo_bench.checkpoints.sizes import require_network
-from octo_bench.declarations import from_table, merged, read_table
-from octo_bench.definitions import Disturbance
+from octo_bench.definitions.declarations import from_table, merged, read_table
+from octo_bench.definitions.environments import Disturbance
 from octo_bench.demonstrations.normalisation import Kind
 from octo_bench.errors import BadRecipe
 from octo_bench.models.config import OctoConfig

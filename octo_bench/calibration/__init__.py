@@ -1,0 +1,1 @@
+"""How well intervals, tests and the gate keep what they promise."""

@@ -1,0 +1,1 @@
+"""Two policies by their episodes: comparison, gate, bisection, golden answers."""

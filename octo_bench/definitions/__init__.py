@@ -1,0 +1,1 @@
+"""What is benchmarked, read from `envs/` into frozen dataclasses."""

@@ -1,1 +1,0 @@
-"""Rolling out policies and recording the episodes."""

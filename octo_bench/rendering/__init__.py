@@ -1,0 +1,1 @@
+"""Drawing frames: cameras, meshes, OpenGL."""

@@ -1,0 +1,1 @@
+"""Rolling out policies, and checking that an episode depends on itself alone."""

@@ -1,0 +1,1 @@
+"""How fast policies and the simulation are."""
