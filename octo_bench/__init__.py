@@ -2,6 +2,11 @@
 
 import logging
 
+from octo_bench.portability.pinning import pin_instruction_set
+
+pin_instruction_set()  # before anything that follows loads NumPy
+
+# ruff: noqa: E402
 from octo_bench.rendering.graphics import choose_backend
 from octo_bench.rendering.triton_import import shield_triton
 from octo_bench.simulation.registration import register

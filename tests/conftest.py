@@ -10,6 +10,8 @@ from collections.abc import Iterator
 
 import pytest
 
+import octo_bench  # noqa: F401  (before a test loads NumPy: it pins the instruction set)
+
 if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     # So a shell starts what it runs in the background. Programs that the tests start would inherit
     # it, and not hear the Ctrl-C that they are tested with.

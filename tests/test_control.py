@@ -85,7 +85,8 @@ def test_they_agree_at_a_singular_posture() -> None:
     stretched = _largest_difference(
         environment("Lift-UR5e"), _outward, FULLY_STRETCHED, FULLY_STRETCHED + 5
     )
-    assert stretched <= 1e-9
+    # Rounding is magnified there, and differs: our inverses are not LAPACK's.
+    assert stretched <= 1e-7
 
 
 @pytest.mark.parametrize("env_id", ["Lift-IIWA", "Lift-PandaOmron", "TwoArmLift-Baxter"])

@@ -62,7 +62,7 @@ def predicted(model: DiffusionHead, features: Tensor, x: Tensor, step: int) -> t
     """The clean chunk that the network sees in `x`, clipped, and the noise that it leaves."""
     film = zip(model.unet.condition(features), model.unet.step_condition(10), strict=True)
     output = model.unet(x, [a + b[step] for a, b in film])
-    left = float(model.alphas_cumulative[step])
+    left = float(model._cumulative[step])
     if model.config.prediction == "epsilon":
         output = (x - math.sqrt(1 - left) * output) / math.sqrt(left)
     clean = output.clamp(-1, 1)
@@ -81,7 +81,7 @@ def test_ddim_is_that_of_song(prediction: str, count: int, visited: list[int]) -
     x = noise[:, 0]
     for step, following in zip(visited, [*visited[1:], None], strict=True):
         clean, implied = predicted(model, features, x, step)
-        left = 1.0 if following is None else float(model.alphas_cumulative[following])
+        left = 1.0 if following is None else float(model._cumulative[following])
         x = math.sqrt(left) * clean + math.sqrt(1 - left) * implied
     torch.testing.assert_close(model.sample(features, noise), x, atol=1e-4, rtol=1e-4)
 
@@ -91,7 +91,7 @@ def test_ddpm_is_that_of_ho(prediction: str) -> None:
     """Ho et al. 2020, algorithm 2 with the smaller of the two variances (section 3.2)."""
     model = diffusion_head(prediction=prediction)
     features, noise = torch.randn(2, 32), torch.randn(2, *model.noise_shape)
-    left = [1.0, *model.alphas_cumulative.tolist()]
+    left = [1.0, *model._cumulative.tolist()]
     x = noise[:, 0]
     for step in reversed(range(10)):
         _, implied = predicted(model, features, x, step)

@@ -6,6 +6,7 @@ import math
 from dataclasses import replace
 from itertools import pairwise
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -16,7 +17,7 @@ LINEAR_BETAS = (1e-4, 0.02)
 LARGEST_BETA = 0.999
 
 
-def cumulative_alphas(schedule: Schedule, steps: int) -> Tensor:
+def cumulative_alphas(schedule: Schedule, steps: int) -> np.ndarray:
     """(steps,) float32: the share of the signal's variance that is left after each step.
 
     "linear": betas that rise evenly (Ho et al. 2020, section 4). "squared_cosine": betas whose
@@ -24,11 +25,11 @@ def cumulative_alphas(schedule: Schedule, steps: int) -> Tensor:
     last step keeps a trace of the signal.
     """
     if schedule == "linear":
-        betas = torch.linspace(*LINEAR_BETAS, steps)
+        betas = np.linspace(*LINEAR_BETAS, steps).astype(np.float32)
     else:
         left = [math.cos((t / steps + 0.008) / 1.008 * math.pi / 2) ** 2 for t in range(steps + 1)]
-        betas = torch.tensor([min(1 - b / a, LARGEST_BETA) for a, b in pairwise(left)])
-    return (1 - betas).cumprod(0)
+        betas = np.float32([min(1 - b / a, LARGEST_BETA) for a, b in pairwise(left)])
+    return np.cumprod(1 - betas, dtype=np.float64).astype(np.float32)
 
 
 class DiffusionHead(nn.Module):
@@ -47,8 +48,13 @@ class DiffusionHead(nn.Module):
             condition=config.condition,
             blocks=config.blocks,
         )
-        cumulative = cumulative_alphas(config.schedule, config.steps)
-        self.register_buffer("alphas_cumulative", cumulative, persistent=False)
+        # Roots by NumPy, which are exact: PyTorch's own come from MKL, and hang on the processor.
+        self._cumulative = cumulative_alphas(config.schedule, config.steps)
+        for name, values in (
+            ("of_signal", np.sqrt(self._cumulative)),
+            ("of_noise", np.sqrt(1 - self._cumulative)),
+        ):
+            self.register_buffer(name, torch.from_numpy(values), persistent=False)
 
     @property
     def noise_shape(self) -> tuple[int, ...]:
@@ -92,10 +98,12 @@ class DiffusionHead(nn.Module):
             generator=generator,
             device=generator_device(generator),
         ).to(device)
-        signal = self.alphas_cumulative[steps][..., None, None]
         # The noisy chunk is seen whole, so padding must be the same whatever it was filled with.
         clean = actions.where(mask, 0).unsqueeze(1)
-        noisy = signal.sqrt() * clean + (1 - signal).sqrt() * noise
+        of_signal, of_noise = (
+            root[steps][..., None, None] for root in (self.of_signal, self.of_noise)
+        )
+        noisy = of_signal * clean + of_noise * noise
         target = noise if self.config.prediction == "epsilon" else clean
 
         film = [
@@ -145,26 +153,25 @@ class DiffusionHead(nn.Module):
     def _clean(self, predicted: Tensor, noisy: Tensor, step: int) -> Tensor:
         """The clean chunk that a prediction stands for, clipped to the range of actions."""
         if self.config.prediction == "epsilon":
-            signal = self.alphas_cumulative[step]
-            predicted = (noisy - (1 - signal).sqrt() * predicted) / signal.sqrt()
+            predicted = (noisy - self.of_noise[step] * predicted) / self.of_signal[step]
         return predicted.clamp(-self.config.action_range, self.config.action_range)
 
-    def _step_coefficients(self, step: int, following: int) -> tuple[Tensor, Tensor, Tensor]:
+    def _step_coefficients(self, step: int, following: int) -> tuple[float, float, float]:
         """Weights of the clean and the noisy chunk, and the noise's deviation, for one step.
 
         DDPM: Ho et al. 2020, equations 6 and 7. DDIM: Song et al. 2021, equation 12 with eta 0
         and the noise implied by the clipped clean chunk.
         """
-        signal = self.alphas_cumulative[step]
-        left = self.alphas_cumulative[following] if following >= 0 else torch.ones_like(signal)
+        signal = self._cumulative[step]
+        left = self._cumulative[following] if following >= 0 else np.float32(1)
         if self.config.sampler == "ddim":
-            of_noisy = ((1 - left) / (1 - signal)).sqrt()
-            return left.sqrt() - of_noisy * signal.sqrt(), of_noisy, torch.zeros_like(signal)
+            of_noisy = np.sqrt((1 - left) / (1 - signal))
+            return float(np.sqrt(left) - of_noisy * np.sqrt(signal)), float(of_noisy), 0.0
         beta = 1 - signal / left
         return (
-            left.sqrt() * beta / (1 - signal),
-            (1 - beta).sqrt() * (1 - left) / (1 - signal),
-            ((1 - left) / (1 - signal) * beta).sqrt(),
+            float(np.sqrt(left) * beta / (1 - signal)),
+            float(np.sqrt(1 - beta) * (1 - left) / (1 - signal)),
+            float(np.sqrt((1 - left) / (1 - signal) * beta)),
         )
 
 

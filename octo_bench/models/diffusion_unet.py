@@ -11,8 +11,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from functools import cache
 from itertools import pairwise
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -32,16 +34,29 @@ class StepEmbedding(nn.Module):
 
     def __init__(self, size: int) -> None:
         super().__init__()
-        frequencies = torch.exp(-math.log(10_000) * torch.arange(size // 2) / (size // 2 - 1))
-        self.register_buffer("frequencies", frequencies, persistent=False)
+        self.size = size
         self.network = nn.Sequential(
             nn.Linear(size, 4 * size), nn.SiLU(), nn.Linear(4 * size, size), nn.SiLU()
         )
 
-    def forward(self, steps: Tensor) -> Tensor:
-        """Steps (S,) int64 to embeddings (S, size)."""
-        angles = steps.unsqueeze(-1) * self.frequencies
-        return self.network(torch.cat([angles.sin(), angles.cos()], -1))
+    def forward(self, count: int) -> Tensor:
+        """Embeddings of the steps from 0 to below `count`, (count, size)."""
+        return self.network(torch.from_numpy(_waves(count, self.size)).to(self.network[0].weight))
+
+
+@cache
+def _waves(count: int, size: int) -> np.ndarray:
+    """Sines and cosines of the steps from 0 to below `count`, (count, size) float32.
+
+    By the C library: PyTorch's own come from MKL, and hang on the processor.
+    """
+    frequencies = [math.exp(-math.log(10_000) * i / (size // 2 - 1)) for i in range(size // 2)]
+    return np.float32(
+        [
+            [wave(step * frequency) for wave in (math.sin, math.cos) for frequency in frequencies]
+            for step in range(count)
+        ]
+    )
 
 
 class ResidualBlock(nn.Module):
@@ -119,7 +134,7 @@ class ConditionalUNet(nn.Module):
 
     def step_condition(self, steps: int) -> list[Tensor]:
         """The steps' part, for steps 0 to `steps` - 1: a list of (steps, 2C)."""
-        embeddings = self.steps(torch.arange(steps, device=self.steps.frequencies.device))
+        embeddings = self.steps(steps)
         return [block.from_step(embeddings) for block in self._blocks()]
 
     def forward(self, actions: Tensor, film: list[Tensor]) -> Tensor:

@@ -4,6 +4,9 @@ Pose errors become decoupled forces (Khatib, "A unified approach for motion and 
 robot manipulators", 1987; position and orientation decoupled as robosuite does), and posture
 torques act in the null space. MuJoCo is called as a C library, so that the substeps of a control
 step are one call from Python.
+
+Products and inverses of these small matrices are plain loops: quicker than calls of a linear
+algebra library, and their sums are made in one order whatever the processor.
 """
 
 from __future__ import annotations
@@ -20,9 +23,12 @@ from numba import njit, types
 from octo_bench.simulation.compiling import announce_compilation
 
 _POSTURE_KP = 10.0  # robosuite.utils.control_utils.nullspace_torques
-# Where the diagonal of the mobility's Cholesky factor spreads further than this, rounding would
-# show in the torques: there the matrices are inverted in robosuite's own way.
+# Where the diagonal of the mobility's Cholesky factor spreads further than this, the matrices are
+# inverted by pseudo-inverses, in robosuite's way.
 _WELL_CONDITIONED = 0.05
+_CUT = 1e-15  # np.linalg.pinv
+_ROUNDING = 1e-17
+_MOST_SWEEPS = 30
 
 
 def _link_mujoco() -> None:
@@ -152,16 +158,16 @@ def _wrench(
     kd: np.ndarray,
 ) -> np.ndarray:
     """Accelerations (6,) that lead the end effector to its goal."""
-    speed = jacobian @ simulation.qvel
+    speed = _times(jacobian, simulation.qvel)
     origin = tools.origin[arm]
     if tools.moves[arm]:
         origin_jacobian = np.empty_like(jacobian)
         _jacobian(simulation, origin, origin_jacobian)
-        speed -= origin_jacobian @ simulation.qvel
+        speed -= _times(origin_jacobian, simulation.qvel)
 
     axes = simulation.rotations[origin]
-    goal = simulation.positions[origin] + axes @ tools.position[arm]
-    goal_rotation = axes @ tools.rotation[arm]
+    goal = simulation.positions[origin] + _times(axes, tools.position[arm])
+    goal_rotation = _product(axes, tools.rotation[arm])
     rotation = simulation.rotations[tools.site[arm]]
     wrench = np.empty(6)
     for k in range(3):
@@ -246,19 +252,85 @@ def _arm_torques(
 def _arm_torques_by_inverses(
     J: np.ndarray, M: np.ndarray, posture: np.ndarray, wrench: np.ndarray
 ) -> np.ndarray:
-    """The same with robosuite's operations in its order, so that rounding is the same too.
+    """The same by pseudo-inverses, as robosuite has it, for postures near a singular one."""
+    inverse = _pseudo_inverse(M)
+    mobility = _product(_product(J, inverse), J.T)
+    whole = _pseudo_inverse(mobility)
+    force = np.empty(6)
+    force[:3] = _times(_pseudo_inverse(mobility[:3, :3]), wrench[:3])
+    force[3:] = _times(_pseudo_inverse(mobility[3:, 3:]), wrench[3:])
+    moved = _times(whole, _times(J, posture))
+    return _times(J.T, force - moved) + _times(M, posture)
 
-    Near a singular posture the result hangs on the rounding of its pseudo-inverses.
+
+@njit(cache=True)
+def _times(matrix: np.ndarray, vector: np.ndarray) -> np.ndarray:
+    """The product of a matrix (n, m) and a vector (m,)."""
+    product = np.zeros(len(matrix))
+    for i in range(matrix.shape[0]):
+        for k in range(matrix.shape[1]):
+            product[i] += matrix[i, k] * vector[k]
+    return product
+
+
+@njit(cache=True)
+def _product(left: np.ndarray, right: np.ndarray) -> np.ndarray:
+    """The product of matrices (n, m) and (m, p)."""
+    product = np.zeros((left.shape[0], right.shape[1]))
+    for i in range(left.shape[0]):
+        for k in range(left.shape[1]):
+            for j in range(right.shape[1]):
+                product[i, j] += left[i, k] * right[k, j]
+    return product
+
+
+@njit(cache=True)
+def _pseudo_inverse(matrix: np.ndarray) -> np.ndarray:
+    """Of a symmetric positive semidefinite matrix; eigenvalues below 1e-15 of the largest are zero.
+
+    The cut is `np.linalg.pinv`'s. Eigenvalues by Jacobi's rotations, one pair after the other
+    (Golub and Van Loan, "Matrix Computations", section 8.5).
     """
-    n = len(M)
-    inverse = np.linalg.inv(M)
-    position, rotation = J[:3].copy(), J[3:].copy()
-    whole = np.linalg.pinv(np.dot(np.dot(J, inverse), J.transpose()))
-    upper = np.linalg.pinv(np.dot(np.dot(position, inverse), position.transpose()))
-    lower = np.linalg.pinv(np.dot(np.dot(rotation, inverse), rotation.transpose()))
-    free = np.eye(n) - np.dot(np.dot(np.dot(inverse, J.transpose()), whole), J)
-    force = np.concatenate((np.dot(upper, wrench[:3]), np.dot(lower, wrench[3:])))
-    return np.dot(J.T, force) + np.dot(free.transpose(), np.dot(M, posture))
+    n = len(matrix)
+    left = 0.5 * (matrix + matrix.T)
+    axes = np.eye(n)
+    for _ in range(_MOST_SWEEPS):
+        off = whole = 0.0
+        for i in range(n):
+            whole += left[i, i] * left[i, i]
+            for j in range(i):
+                off += left[i, j] * left[i, j]
+        if off <= _ROUNDING * _ROUNDING * whole:
+            break
+        for p in range(n - 1):
+            for q in range(p + 1, n):
+                if left[p, q] == 0.0:
+                    continue
+                ratio = (left[q, q] - left[p, p]) / (2.0 * left[p, q])
+                tangent = 1.0 / (abs(ratio) + np.sqrt(1.0 + ratio * ratio))
+                if ratio < 0.0:
+                    tangent = -tangent
+                cosine = 1.0 / np.sqrt(1.0 + tangent * tangent)
+                sine = tangent * cosine
+                for k in range(n):
+                    a, b = left[k, p], left[k, q]
+                    left[k, p], left[k, q] = cosine * a - sine * b, sine * a + cosine * b
+                for k in range(n):
+                    a, b = left[p, k], left[q, k]
+                    left[p, k], left[q, k] = cosine * a - sine * b, sine * a + cosine * b
+                for k in range(n):
+                    a, b = axes[k, p], axes[k, q]
+                    axes[k, p], axes[k, q] = cosine * a - sine * b, sine * a + cosine * b
+    largest = 0.0
+    for i in range(n):
+        largest = max(largest, left[i, i])
+    inverse = np.zeros((n, n))
+    for i in range(n):
+        if left[i, i] > _CUT * largest:
+            for j in range(n):
+                for k in range(n):
+                    inverse[j, k] += axes[j, i] * axes[k, i] / left[i, i]
+    return inverse
 
 
 @njit(cache=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from itertools import pairwise
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -20,11 +22,11 @@ COSINE_SHIFT = 0.008
 LARGEST_BETA = 0.999
 
 
-def cosine_betas(steps: int) -> Tensor:
+def cosine_betas(steps: int) -> np.ndarray:
     """Betas of the squared-cosine schedule (Nichol and Dhariwal 2021, equation 17), float32."""
-    u = torch.arange(steps + 1, dtype=torch.float64) / steps
-    signal = torch.cos((u + COSINE_SHIFT) / (1 + COSINE_SHIFT) * math.pi / 2).square()
-    return (1 - signal[1:] / signal[:-1]).clamp(0, LARGEST_BETA).float()
+    shifted = ((step / steps + COSINE_SHIFT) / (1 + COSINE_SHIFT) for step in range(steps + 1))
+    signal = [math.cos(each * math.pi / 2) ** 2 for each in shifted]
+    return np.float32([min(max(1 - b / a, 0.0), LARGEST_BETA) for a, b in pairwise(signal)])
 
 
 class ResidualBlock(nn.Module):
@@ -70,8 +72,17 @@ class DiffusionHead(nn.Module):
         self.sampling_steps = sizes.sampling_steps
         self.ddim = sizes.sampling_steps < sizes.steps
         betas = cosine_betas(sizes.steps)
-        self.register_buffer("betas", betas, persistent=False)
-        self.register_buffer("signal", (1 - betas).cumprod(0), persistent=False)
+        signal = np.cumprod(1 - betas, dtype=np.float64).astype(np.float32)
+        # Roots by NumPy, which are exact: PyTorch's own come from MKL, and hang on the processor.
+        for name, values in (
+            ("betas", betas),
+            ("signal", signal),
+            ("of_signal", np.sqrt(signal)),
+            ("of_noise", np.sqrt(1 - signal)),
+            ("of_fresh", np.sqrt(betas)),
+            ("of_kept", np.sqrt(1 - betas)),
+        ):
+            self.register_buffer(name, torch.from_numpy(values), persistent=False)
 
     @property
     def noise_shape(self) -> tuple[int, ...]:
@@ -133,8 +144,10 @@ class DiffusionHead(nn.Module):
         """The loss at given steps (N, draws) and noise (N, draws, T * A)."""
         bound, draws = self.config.max_action, steps.shape[1]
         clean = actions.clamp(-bound, bound).flatten(1).unsqueeze(1)
-        signal = self.signal[steps].unsqueeze(-1)
-        noisy = signal.sqrt() * clean + (1 - signal).sqrt() * noise
+        of_signal, of_noise = (
+            root[steps].unsqueeze(-1) for root in (self.of_signal, self.of_noise)
+        )
+        noisy = of_signal * clean + of_noise * noise
         embedding = self.pooled(readouts).repeat_interleave(draws, 0)
         predicted = self.epsilon(embedding, noisy.flatten(0, 1), steps.flatten())
         squared = (predicted.view_as(noise) - noise).square()
@@ -164,23 +177,24 @@ class DiffusionHead(nn.Module):
         timesteps = self.timesteps()
         for index, step in enumerate(timesteps):
             predicted = self._denoise(x, of_steps[step] + of_readout, of_noisy)
-            signal = self.signal[step]
+            of_signal, of_noise = self.of_signal[step], self.of_noise[step]
             fresh = noise[:, 0] if self.ddim else noise[:, index + 1]
             if not self.ddim:
-                beta = self.betas[step]
-                x = (x - beta / (1 - signal).sqrt() * predicted) / (1 - beta).sqrt()
+                x = (x - self.betas[step] / of_noise * predicted) / self.of_kept[step]
                 if step > 0:
-                    x = x + beta.sqrt() * fresh
+                    x = x + self.of_fresh[step] * fresh
                 x = x.clamp(-bound, bound)
             else:
-                left = self.signal[timesteps[index + 1]] if index + 1 < len(timesteps) else 1.0
-                left = torch.as_tensor(left, dtype=x.dtype, device=x.device)
-                clean = (x - (1 - signal).sqrt() * predicted) / signal.sqrt()
+                clean = (x - of_noise * predicted) / of_signal
                 clean = clean.clamp(-bound, bound)
-                implied = (x - signal.sqrt() * clean) / (1 - signal).sqrt()
-                x = left.sqrt() * clean + (1 - left).sqrt() * implied
+                if index + 1 < len(timesteps):
+                    following = timesteps[index + 1]
+                    implied = (x - of_signal * clean) / of_noise
+                    x = self.of_signal[following] * clean + self.of_noise[following] * implied
+                else:
+                    x = clean
             if missing is not None:
-                x = torch.where(missing, (1 - signal).sqrt() * fresh, x)
+                x = torch.where(missing, of_noise * fresh, x)
             states.append(x)
         return states
 
