@@ -15,10 +15,14 @@ reproduce: $(INSTALLED)
 
 # In two halves: a process that has tested many environments has taken gigabytes.
 IN_PARALLEL := --numprocesses $(WORKERS) --dist loadfile
+DATA_TO_AGENTS := $(addprefix tests/,definitions processes rendering simulation experts demonstrations \
+	models checkpoints training agents)
+RECORDS_TO_CLI := $(filter-out tests/helpers/ tests/fixtures/ $(addsuffix /,$(DATA_TO_AGENTS)), \
+	$(wildcard tests/*/)) tests/test_*.py
 
 test: lint browser
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(IN_PARALLEL) tests/test_[a-o]*.py
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(IN_PARALLEL) tests/test_[p-z]*.py
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(IN_PARALLEL) $(DATA_TO_AGENTS)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest $(IN_PARALLEL) $(RECORDS_TO_CLI)
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .

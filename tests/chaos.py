@@ -290,8 +290,8 @@ def _argv(command: Command, out: Path) -> list[str]:
 def write_study(folder: Path) -> Path:
     """A study of a network of a few thousand parameters."""
     import torch
-    from synthetic import tiny_config, toy_demonstrations
 
+    from helpers.synthetic import tiny_config, toy_demonstrations
     from octo_bench.checkpoints.folder import write_policy
     from octo_bench.demonstrations.windows import statistics_of
     from octo_bench.models.octo import Octo

@@ -93,9 +93,9 @@ class Command:
 
 def commands(folder: Path) -> list[Command]:
     """The commands that are tried; what they need is put into `folder`."""
-    from octo_1_5_reference import FIXTURE
-    from synthetic_study import episode
-    from synthetic_study import write_study as write_results
+    from helpers.octo_1_5_reference import FIXTURE
+    from helpers.synthetic_study import episode
+    from helpers.synthetic_study import write_study as write_results
 
     study = write_study(folder)
     (folder / "recipe.toml").write_text(_STAGING)

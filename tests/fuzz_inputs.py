@@ -32,8 +32,8 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
-from mutations import OF_A_TYPE, change_bytes, command_line, something_else
-from sound_files import make_files
+from helpers.mutations import OF_A_TYPE, change_bytes, command_line, something_else
+from helpers.sound_files import make_files
 
 SECONDS = 60.0
 """That a case may take, on a machine that has other work."""

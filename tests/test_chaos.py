@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import chaos
 import pytest
+
+import chaos
 
 
 def test_what_a_disturbed_command_leaves_is_what_an_undisturbed_one_does(

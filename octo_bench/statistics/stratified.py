@@ -38,7 +38,7 @@ def mean_interval(
     interval covers in 96 to 98 % of the cases; down to 92 % only where strata expect less than
     one success or one failure each. With those of `two_level` it knows that the trainings of a
     stratum share their initial states, and how trainings differ; simulated so, it covers at least
-    as often as it says (both in tests/test_statistics_stratified.py).
+    as often as it says (both in tests/statistics/test_stratified.py).
 
     Source: G. Y. Zou, W. Huang and X. Zhang, "A note on confidence interval estimation for a
     linear function of binomial proportions", Computational Statistics and Data Analysis 53

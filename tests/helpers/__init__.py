@@ -1,0 +1,1 @@
+"""What several tests need: synthetic policies, files, records and studies."""
