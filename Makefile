@@ -30,14 +30,14 @@ lint: $(INSTALLED)
 
 # robomimic, which reads our files in a test, comes without its dependencies: most that it needs for
 # that are ours too, and another (egl_probe, which looks for GPUs) takes CMake to build.
-$(INSTALLED): pyproject.toml setup.py constraints.txt | system
+$(INSTALLED): pyproject.toml setup.py constraints.txt octo_bench/rendering/fast/rasterizer.c | system
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable '.[arms,test]'
 	$(BIN)/python -m pip install --quiet --constraint constraints.txt --no-deps robomimic tensorboardX
 	touch $@
 
-# What pip cannot bring: a software renderer, and compilers for one dependency (evdev) and for
-# torch.compile.
+# What pip cannot bring: OpenGL for robosuite's own look, and compilers for the renderer, for one
+# dependency (evdev) and for torch.compile.
 system:
 	@missing=""; \
 	libraries="$$(ldconfig -p 2>/dev/null || /sbin/ldconfig -p)"; \

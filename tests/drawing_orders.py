@@ -39,7 +39,8 @@ class Drawer:
 def ours(images: bool = True) -> Drawer:
     from octo_bench.simulation.environment import OctoBenchEnvironment
 
-    env = OctoBenchEnvironment("Lift-Panda", images=images, image_size=SIZE)
+    # The fast look has nothing to do with OpenGL.
+    env = OctoBenchEnvironment("Lift-Panda", render="stock", images=images, image_size=SIZE)
 
     def draw() -> bytes:
         observation, _ = env.reset(seed=1)

@@ -16,7 +16,7 @@ from octo_bench.errors import BadFile
 from octo_bench.experts.registry import demonstrate
 from octo_bench.files import atomic_path
 from octo_bench.progress import ProgressBar
-from octo_bench.rendering.frames import Quality
+from octo_bench.rendering.renderers import Quality
 from octo_bench.simulation.environment import OctoBenchEnvironment
 
 _SEED = 1

@@ -45,7 +45,10 @@ def code_sha256(entries: tuple[str, ...] = MEASURING) -> str:
 
 @cache
 def closure(entries: tuple[str, ...]) -> tuple[str, ...]:
-    """The modules that some modules import, and those that these import, and so on; in order."""
+    """The modules that some modules import, and those that these import, and so on; in order.
+
+    With a module comes the C source of the same name beside it.
+    """
     found: set[str] = set()
     waiting = list(entries)
     while waiting:
@@ -54,6 +57,9 @@ def closure(entries: tuple[str, ...]) -> tuple[str, ...]:
         if name not in found and not without_effect:
             found.add(name)
             waiting += _imported(_PACKAGE / name)
+            compiled = Path(name).with_suffix(".c")
+            if (_PACKAGE / compiled).is_file():
+                found.add(compiled.as_posix())
     return tuple(sorted(found))
 
 
@@ -97,7 +103,12 @@ def _tree(path: Path) -> ast.Module:
 
 
 def _content(path: Path) -> str:
-    """A module's syntax tree as JSON, the same in every version of Python that knows its syntax."""
+    """A module's syntax tree as JSON, the same in every version of Python that knows its syntax.
+
+    Of C source it is the text.
+    """
+    if path.suffix == ".c":
+        return path.read_text()
     return json.dumps(_plain(_tree(path)))
 
 

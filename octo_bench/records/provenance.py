@@ -111,7 +111,7 @@ def definition_sha256(env_id: str) -> str:
 @cache
 def versions() -> Mapping[str, str]:
     """The versions of octo-bench, of the libraries and of the renderer that episodes depend on."""
-    from octo_bench.rendering.frames import renderer_name  # MuJoCo: not needed to read records
+    from octo_bench.rendering.renderers import renderer_name  # MuJoCo: not needed to read records
 
     libraries = {name: importlib.metadata.version(name) for name in _LIBRARIES}
     return {"octo-bench": __version__, **libraries, "renderer": renderer_name()}

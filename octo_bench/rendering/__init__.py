@@ -1,1 +1,1 @@
-"""Drawing frames: cameras, meshes, OpenGL."""
+"""Drawing frames: the two looks, cameras, meshes, OpenGL; `fast` draws without it."""

@@ -1,8 +1,7 @@
 """Visual meshes with fewer triangles, for rendering small frames.
 
 Frames of a hundred pixels cost what their vertices cost: robosuite's arms have hundreds of
-thousands. The simplified meshes are written into a copy of the compiled model, in the place of
-the originals, so that body, geom and joint indices stay the same.
+thousands.
 """
 
 from __future__ import annotations
@@ -38,22 +37,28 @@ def cache_folder() -> Path:
     return Path(base) / "octo-bench" / "meshes"
 
 
-def simplify_meshes(model: mujoco.MjModel, faces: int = FACES_PER_MESH) -> None:
-    """Reduce every mesh of `model` to at most `faces` triangles where that is possible, in place.
+def simplified(model: mujoco.MjModel, mesh: int, faces: int = FACES_PER_MESH) -> Mesh | None:
+    """A mesh of a model with at most `faces` triangles where that is possible.
 
-    A mesh of less than 3 cm radius gets fewer, in proportion. Meshes that carry a texture are left
-    alone. The others are simplified by quadric error metrics (Garland and Heckbert, 1997) with
-    smooth normals, and cached by content. The cache is checked as it is read, made again where it
-    is damaged, and done without where it cannot be written.
+    One of less than 3 cm radius gets fewer, in proportion. Meshes are simplified by quadric error
+    metrics (Garland and Heckbert, 1997) with smooth normals, and cached by content. The cache is
+    checked as it is read, made again where it is damaged, and done without where it cannot be
+    written.
+
+    Returns:
+        None if it is drawn as it is: it has so few already, carries a texture, or would get more
+        points than it has.
     """
-    for mesh in range(model.nmesh):
-        vertex, face = model.mesh_vertadr[mesh], model.mesh_faceadr[mesh]
-        vertices = model.mesh_vert[vertex : vertex + model.mesh_vertnum[mesh]]
-        triangles = model.mesh_face[face : face + model.mesh_facenum[mesh]]
-        radius = np.linalg.norm(np.ptp(vertices, axis=0)) / 2
-        allowed = max(_FEWEST, round(faces * min(1.0, radius / _FULL_SIZE)))
-        if len(triangles) > allowed and not _is_textured(model, mesh):
-            _overwrite(model, mesh, *_simplified(vertices, triangles, allowed))
+    points, normals = int(model.mesh_vertnum[mesh]), int(model.mesh_normalnum[mesh])
+    vertex, face = model.mesh_vertadr[mesh], model.mesh_faceadr[mesh]
+    vertices = model.mesh_vert[vertex : vertex + points]
+    triangles = model.mesh_face[face : face + model.mesh_facenum[mesh]]
+    radius = np.linalg.norm(np.ptp(vertices, axis=0)) / 2
+    allowed = max(_FEWEST, round(faces * min(1.0, radius / _FULL_SIZE)))
+    if len(triangles) <= allowed or _is_textured(model, mesh):
+        return None
+    made = _simplified(vertices, triangles, allowed)
+    return made if len(made[0]) <= min(points, normals) else None
 
 
 def _is_textured(model: mujoco.MjModel, mesh: int) -> bool:
@@ -180,21 +185,3 @@ def _normals(points: np.ndarray, corners: np.ndarray) -> np.ndarray:
         np.add.at(normals, corners[:, corner], face_normals)
     lengths = np.linalg.norm(normals, axis=1, keepdims=True)
     return (normals / np.maximum(lengths, 1e-12)).astype(np.float32)
-
-
-def _overwrite(
-    model: mujoco.MjModel, mesh: int, points: np.ndarray, corners: np.ndarray, normals: np.ndarray
-) -> None:
-    """Put a smaller mesh where the original was; one that does not fit there is left out."""
-    n_points, n_faces = len(points), len(corners)
-    if n_points > min(model.mesh_vertnum[mesh], model.mesh_normalnum[mesh]):
-        return
-    vertex, normal = model.mesh_vertadr[mesh], model.mesh_normaladr[mesh]
-    face = model.mesh_faceadr[mesh]
-    model.mesh_vert[vertex : vertex + n_points] = points
-    model.mesh_normal[normal : normal + n_points] = normals
-    model.mesh_face[face : face + n_faces] = corners
-    model.mesh_facenormal[face : face + n_faces] = corners
-    model.mesh_vertnum[mesh] = model.mesh_normalnum[mesh] = n_points
-    model.mesh_facenum[mesh] = n_faces
-    model.mesh_texcoordadr[mesh] = -1

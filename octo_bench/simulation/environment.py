@@ -15,7 +15,7 @@ from octo_bench.definitions.environments import HOLD_STEPS, IMAGE_SIZE, environm
 from octo_bench.definitions.suites import find_level
 from octo_bench.errors import BadAction, BadArgument, UnknownName
 from octo_bench.rendering.cameras import CameraPose, placed
-from octo_bench.rendering.frames import Quality, Renderer
+from octo_bench.rendering.renderers import Quality, Renderer, make_renderer
 from octo_bench.simulation.initial_states import environment_seed, initial_scene
 from octo_bench.simulation.perturbations import plain, vary
 from octo_bench.simulation.stages import StageTracker
@@ -82,7 +82,8 @@ class OctoBenchEnvironment(gymnasium.Env[dict[str, np.ndarray], np.ndarray], EzP
 
         Args:
             env_id: which one, as in `octo-bench envs`.
-            render: "fast" for simplified meshes without shadows, "stock" for robosuite's look.
+            render: "fast" for simplified meshes without shadows, drawn on the processor; "stock"
+                for robosuite's look, drawn with OpenGL.
             control: "fast" for compiled torques, "stock" for robosuite's own; they agree to
                 rounding.
             image_size: height and width of the images, pixels.
@@ -99,6 +100,8 @@ class OctoBenchEnvironment(gymnasium.Env[dict[str, np.ndarray], np.ndarray], EzP
             BadArgument: for a size or a horizon that is not a valid number.
             UnknownLevel: for a level that the suite does not have.
             BadDefinition: for a declaration that robosuite cannot build.
+            MissingDependency: when what it draws with is missing.
+            UnsupportedEnvironment: for a kind of geom that the fast look does not draw.
         """
         _require_word("render", render, get_args(Quality))
         _require_word("control", control, get_args(Control))
@@ -127,7 +130,7 @@ class OctoBenchEnvironment(gymnasium.Env[dict[str, np.ndarray], np.ndarray], EzP
         self.world = World(environment(env_id), control)
         self._quality = render
         self._images = images
-        self._renderer = Renderer(self.world.model, image_size, render) if images else None
+        self._renderer = make_renderer(self.world.model, image_size, render) if images else None
         self._film_renderer: Renderer | None = None
         self._variation = plain(self.world.declared.task)
         self.horizon = self.world.declared.task.horizon if horizon is None else horizon
@@ -229,7 +232,7 @@ class OctoBenchEnvironment(gymnasium.Env[dict[str, np.ndarray], np.ndarray], EzP
         if self.render_mode != "rgb_array":
             return None
         if self._film_renderer is None:
-            self._film_renderer = Renderer(self.world.model, _FILM_SIZE, self._quality)
+            self._film_renderer = make_renderer(self.world.model, _FILM_SIZE, self._quality)
             self._film_renderer.wear(self._variation.look)
         return self._film_renderer.frames(self.world.qpos, [self._primary()])[0]
 

@@ -24,7 +24,7 @@ from octo_bench.definitions.suites import (
 )
 from octo_bench.errors import BadDefinition
 from octo_bench.rendering.cameras import placed, shows
-from octo_bench.rendering.frames import Lamps, Look, Prop
+from octo_bench.rendering.look import Lamps, Look, Prop
 from octo_bench.simulation.world import World
 
 _TRIES = 300

@@ -7,32 +7,10 @@ from contextlib import closing
 import numpy as np
 import pytest
 
+from helpers.opengl_reference import COMPARED, needs_opengl, psnr
 from octo_bench.simulation.environment import OctoBenchEnvironment
 
 BLOCK = 8
-
-# Each embodiment and each task at least once.
-COMPARED = (
-    "Lift-Panda",
-    "Stack-IIWA",
-    "PickPlaceCan-Kinova3",
-    "PickPlaceMilk-UR5e",
-    "PickPlaceCereal-Panda",
-    "PickPlaceBread-VX300S",
-    "NutAssemblySquare-Sawyer",
-    "NutAssemblyRound-Jaco",
-    "Door-XArm7",
-    "Wipe-PandaOmron",
-    "TwoArmLift-Aloha",
-    "TwoArmHandover-Baxter",
-    "TwoArmLift-TwoPandas",
-)
-
-
-def psnr(a: np.ndarray, b: np.ndarray) -> float:
-    """Peak signal-to-noise ratio of two images, dB."""
-    error = np.mean((a.astype(float) - b.astype(float)) ** 2)
-    return float(10 * np.log10(255**2 / error))
 
 
 def blocks(image: np.ndarray) -> np.ndarray:
@@ -47,6 +25,7 @@ def images(env_id: str, **options: str) -> dict[str, np.ndarray]:
     return {name: value for name, value in observation.items() if name.startswith("image")}
 
 
+@needs_opengl
 @pytest.mark.parametrize("env_id", COMPARED)
 def test_fast_frames_are_close_to_stock_frames(env_id: str) -> None:
     fast, stock = images(env_id), images(env_id, render="stock")
