@@ -170,7 +170,7 @@ def test_a_policy_that_is_not_there_is_told_with_the_way_to_get_it(
     for file in (each for each in find_records("quick").parent.iterdir() if each.is_file()):
         shutil.copy(file, quick)
     monkeypatch.setattr("octo_bench.studies.replaying.study_roots", lambda: (tmp_path,))
-    missing = replace(tuned, policy="octo-tiny", env_id="octo_bench/Stack-Panda-v0")
+    missing = replace(tuned, policy="octo-tiny", env_id="octo_bench/Wipe-Panda-v1")
     with pytest.raises(
         BadFile, match=r"50 demonstrations is not available here; .*`octo-bench reproduce quick`"
     ):
