@@ -134,6 +134,9 @@ def test_what_the_code_hash_covers(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert hashed(room__other="x = 2\n", room__new="") == first
     assert hashed(room__part="def f():  # says one\n    return 1\n") == first
     assert hashed(room__part="def f():\n    return 2\n") != first
+    before = hashed()
+    (tmp_path / "room" / "part.c").write_text("int f(void) { return 1; }")
+    assert hashed() != before
     monkeypatch.undo()
     for cached in (code.code_sha256, code.closure, code._tree):
         cached.cache_clear()

@@ -7,7 +7,7 @@ textures are shared by all scenes of a process.
 from __future__ import annotations
 
 import ctypes
-from functools import lru_cache
+from functools import cache
 
 import mujoco
 import numpy as np
@@ -274,7 +274,7 @@ def _drawn_size(kind: int, size: np.ndarray) -> np.ndarray:
     return np.array(size, np.float64)
 
 
-@lru_cache(maxsize=256)
+@cache  # things hold its address
 def _powers(exponent: float) -> np.ndarray:
     """Powers of 0, 1/1024, ... 1 and one more, (1026,) float32."""
     bases = np.minimum(np.arange(GLOSS_STEPS + 2) / GLOSS_STEPS, 1.0)
