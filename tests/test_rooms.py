@@ -12,7 +12,15 @@ import pytest
 ROOT = Path(__file__).parents[1]
 PACKAGE = ROOT / "octo_bench"
 ROOMS = (
-    *("definitions", "processes", "rendering", "simulation", "experts", "demonstrations"),
+    *(
+        "portability",
+        "definitions",
+        "processes",
+        "rendering",
+        "simulation",
+        "experts",
+        "demonstrations",
+    ),
     *("models", "checkpoints", "training", "agents", "statistics", "calibration", "records"),
     *("rollouts", "comparison", "films", "speed", "studies", "tables", "charts", "page"),
     *("reports", "cli"),

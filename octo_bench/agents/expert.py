@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from octo_bench.agents.protocol import TaskInput
+from octo_bench.agents.inference import Inference
+from octo_bench.agents.protocol import Agent, TaskInput
+from octo_bench.agents.sources import require_defaults
+from octo_bench.definitions.environments import Environment
 from octo_bench.experts.motions import Motion
 from octo_bench.experts.registry import after_success, demonstrate
 from octo_bench.simulation.environment import OctoBenchEnvironment
@@ -51,3 +54,31 @@ class ExpertAgent:
                     action = next(motion)
                 self._last[slot] = chunk[slot, 0] = action
         return chunk
+
+
+class ExpertSource:
+    """See `PolicySource`."""
+
+    trainable = False
+    privileged = True
+
+    def check(self, policy: str) -> None:
+        """It is always there."""
+
+    def files(self, policy: str) -> dict[str, str]:
+        """It has no files."""
+        return {"agent": policy}
+
+    def head(self, policy: str) -> str:
+        """It has no head."""
+        return ""
+
+    def load(
+        self, policy: str, declared: Environment, inference: Inference, image_size: int
+    ) -> Agent:
+        """See `load_agent`."""
+        require_defaults(policy, inference)
+        return ExpertAgent(declared.action_size)
+
+
+SOURCE = ExpertSource()

@@ -6,7 +6,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from octo_bench.agents.protocol import TaskInput
+from octo_bench.agents.inference import Inference
+from octo_bench.agents.protocol import Agent, TaskInput
+from octo_bench.agents.sources import require_defaults
+from octo_bench.definitions.environments import Environment
 from octo_bench.simulation.environment import OctoBenchEnvironment
 
 
@@ -35,3 +38,31 @@ class RandomAgent:
         from scipy.special import ndtr
 
         return (2.0 * ndtr(noise) - 1.0).astype(np.float32)
+
+
+class RandomSource:
+    """See `PolicySource`."""
+
+    trainable = False
+    privileged = False
+
+    def check(self, policy: str) -> None:
+        """It is always there."""
+
+    def files(self, policy: str) -> dict[str, str]:
+        """It has no files."""
+        return {"agent": policy}
+
+    def head(self, policy: str) -> str:
+        """It has no head."""
+        return ""
+
+    def load(
+        self, policy: str, declared: Environment, inference: Inference, image_size: int
+    ) -> Agent:
+        """See `load_agent`."""
+        require_defaults(policy, inference)
+        return RandomAgent(declared.action_size)
+
+
+SOURCE = RandomSource()

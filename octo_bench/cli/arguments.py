@@ -8,8 +8,7 @@ from typing import Annotated
 import typer
 
 from octo_bench.agents.inference import TaskMode
-from octo_bench.agents.loading import BASELINES
-from octo_bench.checkpoints.config import find_policy
+from octo_bench.agents.sources import source_of
 from octo_bench.definitions.environments import environment
 from octo_bench.definitions.suites import find_level
 from octo_bench.errors import IdleOption
@@ -31,8 +30,8 @@ def _known_environments(env_ids: list[str] | None) -> list[str] | None:
 
 
 def _known_policy(policy: str | None) -> str | None:
-    if policy is not None and policy not in BASELINES:
-        find_policy(policy)
+    if policy is not None:
+        source_of(policy).check(policy)
     return policy
 
 

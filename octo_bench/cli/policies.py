@@ -25,9 +25,9 @@ class Mode(StrEnum):
 
 
 def _with_a_network(policy: str) -> str:
-    from octo_bench.agents.loading import BASELINES
+    from octo_bench.agents.sources import source_of
 
-    if policy in BASELINES:
+    if not source_of(policy).trainable:
         raise typer.BadParameter(
             f"'{policy}' has no network to fine-tune; choose a policy from `octo-bench policies`"
         )

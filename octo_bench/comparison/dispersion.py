@@ -13,8 +13,8 @@ import numpy as np
 
 from octo_bench.agents.expert import ExpertAgent
 from octo_bench.agents.inference import described
-from octo_bench.agents.loading import load_agent
 from octo_bench.agents.protocol import Agent
+from octo_bench.agents.sources import load_agent, source_of
 from octo_bench.comparison.matching import EpisodeSet, Pair, match
 from octo_bench.comparison.regression import Place, study_seed_of
 from octo_bench.comparison.two_policies import Comparison, Measure, measure
@@ -92,7 +92,7 @@ def _agent(record: EpisodeRecord) -> Agent:
             f"{record.policy} after {record.demos} demonstrations cannot be loaded by its "
             "records, which name only the policy that it started from"
         )
-    if record.policy == "expert":
+    if source_of(record.policy).privileged:
         raise BadInference("the scripted expert reads the simulation, not observations")
     inference = described(record.inference)
     if inference.ensemble:

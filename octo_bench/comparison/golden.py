@@ -21,14 +21,13 @@ import numpy as np
 
 from octo_bench.agents.history import PAD_MASK
 from octo_bench.agents.inference import Inference, described
-from octo_bench.agents.loading import BASELINES, load_agent
 from octo_bench.agents.protocol import Agent, TaskInput
-from octo_bench.checkpoints.config import CONFIG, STATISTICS, WEIGHTS, find_policy
+from octo_bench.agents.sources import load_agent, policy_fingerprint, source_of
 from octo_bench.comparison.matching import EpisodeSet
 from octo_bench.comparison.regression import Place, inference_of, study_seed_of
 from octo_bench.definitions.environments import environment
 from octo_bench.errors import BadGolden, BadInference
-from octo_bench.files import atomic_path, sha256_file, sha256_json
+from octo_bench.files import atomic_path
 from octo_bench.reading import parse_json, require_regular
 from octo_bench.rollouts.episodes import use_one_thread
 from octo_bench.rollouts.visited import Visited, ask, visit
@@ -132,7 +131,7 @@ def record_golden(policy: str, baseline: EpisodeSet) -> Golden:
         BadInference: for the scripted expert, who looks at the simulation itself.
         OctoBenchError: when the policy or an environment is not available.
     """
-    if policy == "expert":
+    if source_of(policy).privileged:
         raise BadInference(
             "the scripted expert reads the simulation, not observations; name a policy"
         )
@@ -157,7 +156,7 @@ def record_golden(policy: str, baseline: EpisodeSet) -> Golden:
             goals=agent.wants_goal,
         )
         places.append(GoldenPlace(place.env_id, *seen))
-    return Golden(policy, _sha256(policy), inference, tuple(places))
+    return Golden(policy, policy_fingerprint(policy), inference, tuple(places))
 
 
 def check_golden(policy: str, golden: Golden, tolerance: float = TOLERANCE) -> GoldenCheck:
@@ -186,7 +185,7 @@ def check_golden(policy: str, golden: Golden, tolerance: float = TOLERANCE) -> G
         agreeing=int((found <= tolerance).sum()),
         largest=float(found.max(initial=0.0)),
         tolerance=tolerance,
-        same_files=_sha256(policy) == golden.sha256,
+        same_files=policy_fingerprint(policy) == golden.sha256,
         obstacle=obstacle,
     )
 
@@ -316,11 +315,3 @@ def _obstacle(agent: Agent, place: GoldenPlace) -> str:
 def _asked_plainly(inference: Inference) -> Inference:
     """The inference options of the network, without those that execute its chunks."""
     return replace(inference, execute=None, ensemble=False)
-
-
-def _sha256(policy: str) -> str:
-    """Of a policy folder's files that decide what it does; of its name if it has no folder."""
-    if policy in BASELINES:
-        return sha256_json(policy)
-    folder = find_policy(policy)
-    return sha256_json({name: sha256_file(folder / name) for name in (CONFIG, STATISTICS, WEIGHTS)})

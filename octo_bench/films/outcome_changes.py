@@ -12,7 +12,7 @@ import numpy as np
 from PIL import Image, ImageDraw
 
 from octo_bench.agents.inference import Inference
-from octo_bench.agents.loading import load_agent
+from octo_bench.agents.sources import load_agent
 from octo_bench.comparison.matching import Pair
 from octo_bench.comparison.regression import Place
 from octo_bench.comparison.two_policies import outcome

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from octo_bench.agents.inference import described
-from octo_bench.agents.loading import load_agent
+from octo_bench.agents.sources import load_agent
 from octo_bench.definitions.environments import environment
 from octo_bench.films.encoding import encode_film
 from octo_bench.films.watching import FilmedEnvironment

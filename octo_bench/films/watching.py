@@ -10,7 +10,7 @@ import imageio.v3
 import numpy as np
 
 from octo_bench.agents.inference import DEFAULT, Inference
-from octo_bench.agents.loading import load_agent
+from octo_bench.agents.sources import load_agent
 from octo_bench.definitions.environments import environment
 from octo_bench.errors import BadFile
 from octo_bench.files import atomic_path

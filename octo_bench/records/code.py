@@ -22,12 +22,15 @@ COLLECTING = ("demonstrations/attempts.py", "demonstrations/collecting.py")
 TRAINING = (*COLLECTING, "training/finetune.py", "training/pretrain.py")
 """Of what makes a policy. Converting released checkpoints is left out: the policy that comes of
 it has a fingerprint of its own."""
-MEASURING = ("rollouts/episodes.py", "agents/loading.py")
+MEASURING = ("rollouts/episodes.py", "agents/expert.py", "agents/folder.py", "agents/random.py")
 """Of what makes an episode."""
 
-_WITHOUT_EFFECT = ("errors.py", "files.py", "paths.py", "definitions/support.py", "processes")
-"""Modules, and a folder of them, that decide what is refused, where files lie and which process
-does what, but not what comes out."""
+_WITHOUT_EFFECT = (
+    *("errors.py", "files.py", "paths.py", "registry.py", "agents/sources.py"),
+    *("definitions/support.py", "processes"),
+)
+"""Modules, and a folder of them, that decide what is refused, where files lie, what is resolved by
+name and which process does what, but not what comes out."""
 
 
 @cache

@@ -15,10 +15,9 @@ from dataclasses import asdict, dataclass, field, replace
 from functools import lru_cache
 from itertools import islice
 
-from octo_bench.agents.identity import policy_fingerprint, policy_head
 from octo_bench.agents.inference import DEFAULT, Inference
-from octo_bench.agents.loading import load_agent
 from octo_bench.agents.protocol import Agent
+from octo_bench.agents.sources import load_agent, policy_fingerprint, policy_head
 from octo_bench.definitions.environments import environment
 from octo_bench.processes.executor import Death
 from octo_bench.processes.jobs import ATTEMPTS, stream

@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from octo_bench.agents.loading import load_agent
 from octo_bench.agents.protocol import Agent
+from octo_bench.agents.sources import load_agent
 from octo_bench.definitions.environments import environment
 from octo_bench.definitions.suites import find_level
 from octo_bench.processes.jobs import results

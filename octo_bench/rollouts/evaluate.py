@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection, Sequence
 from contextlib import closing
 
 from octo_bench.agents.inference import DEFAULT, Inference
-from octo_bench.agents.loading import load_agent
+from octo_bench.agents.sources import load_agent
 from octo_bench.definitions.environments import Environment, environment
 from octo_bench.definitions.suites import find_level
 from octo_bench.definitions.support import require_supported

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from octo_bench.agents.identity import policy_fingerprint
 from octo_bench.agents.inference import DEFAULT, Inference
+from octo_bench.agents.sources import policy_fingerprint
 from octo_bench.errors import BadRecords
 from octo_bench.files import remove_half_written
 from octo_bench.processes.exclusive import exclusive

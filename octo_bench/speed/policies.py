@@ -26,6 +26,7 @@ import torch
 from torch import nn
 
 from octo_bench.agents.inference import DEFAULT, Inference
+from octo_bench.agents.sources import source_of
 from octo_bench.checkpoints.config import STATISTICS, WEIGHTS, ModelConfig, find_policy, read_config
 from octo_bench.checkpoints.folder import Policy, build_model, read_policy
 from octo_bench.demonstrations.normalisation import POOLED, Affine, Statistics
@@ -164,7 +165,7 @@ def measure_policies(
 
 
 def _find(policy: str) -> Path:
-    if policy in ("random", "expert"):
+    if not source_of(policy).trainable:
         raise BadInference(f"{policy} is not a network; name a policy folder to measure")
     folder = find_policy(policy)
     read_config(folder)

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
-from octo_bench.agents.identity import policy_sha256
+from octo_bench.agents.sources import policy_sha256
 from octo_bench.checkpoints.config import ModelConfig, find_policy, read_config
 from octo_bench.definitions.environments import environment
 from octo_bench.definitions.suites import find_level

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from octo_bench.agents.inference import Inference, TaskMode
-from octo_bench.agents.loading import BASELINES
+from octo_bench.agents.sources import source_of
 from octo_bench.models import config as octo
 from octo_bench.models.octo_1_5 import config as octo_1_5
 from octo_bench.records.conditions import Condition
@@ -61,7 +61,7 @@ class PolicyEntry:
     @property
     def is_baseline(self) -> bool:
         """Whether it is an agent that nothing is trained for."""
-        return self.policy in BASELINES
+        return self.recipe is None and not source_of(self.policy).trainable
 
 
 @dataclass(frozen=True)

@@ -168,7 +168,7 @@ def test_options_that_make_no_sense_are_refused(options: dict, message: str) -> 
 def test_options_that_a_policy_does_not_have_are_refused(
     policy: str, inference: Inference, message: str
 ) -> None:
-    from octo_bench.agents.loading import load_agent
+    from octo_bench.agents.sources import load_agent
 
     with pytest.raises(BadInference, match=message):
         load_agent(policy, environment("Lift-Panda"), inference)

@@ -16,9 +16,9 @@ from safetensors.torch import load_file, save_file
 
 from helpers.synthetic import SIZE, tiny_config, toy_demonstrations, write_tokenizer
 from octo_bench.agents.inference import DEFAULT, Inference
-from octo_bench.agents.loading import load_agent
 from octo_bench.agents.octo import OctoAgent
 from octo_bench.agents.protocol import TaskInput
+from octo_bench.agents.sources import load_agent
 from octo_bench.checkpoints.config import find_policy
 from octo_bench.checkpoints.folder import read_policy, write_policy
 from octo_bench.definitions.environments import environment
@@ -227,7 +227,7 @@ environment = gym.make("octo_bench/Lift-Panda-v1")
 observation, _ = environment.reset(seed=0)
 assert observation["image_primary"].any()
 assert "torch" not in sys.modules, "or this test shows nothing"
-from octo_bench.agents.loading import load_agent
+from octo_bench.agents.sources import load_agent
 from octo_bench.agents.protocol import TaskInput
 from octo_bench.definitions.environments import environment as declared
 import numpy as np

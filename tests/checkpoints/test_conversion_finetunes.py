@@ -16,9 +16,9 @@ from test_conversion import POOL, made_up
 from helpers.flax_files import write_arrays
 from helpers.octo_1_5_files import BATCH, CONFIG, HEAD, PARAMETERS, STATISTICS, WIDTH, edit_json
 from helpers.octo_1_5_reference import FIXTURE, inputs_of, reference
-from octo_bench.agents.loading import load_agent
 from octo_bench.agents.octo_1_5 import Octo15Agent
 from octo_bench.agents.protocol import TaskInput
+from octo_bench.agents.sources import load_agent
 from octo_bench.checkpoints.arrays import read_arrays
 from octo_bench.checkpoints.conversion import convert
 from octo_bench.checkpoints.folder import Policy, read_policy

@@ -9,7 +9,7 @@ from types import ModuleType, SimpleNamespace
 import h5py
 import numpy as np
 import pytest
-import torchvision  # noqa: F401  (before anything is drawn: see octo_bench/agents/loading.py)
+import torchvision  # noqa: F401  (before anything is drawn: see octo_bench/agents/folder.py)
 
 from octo_bench.cli import run
 from octo_bench.demonstrations.collecting import collect

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from octo_bench.agents.identity import policy_fingerprint
+from octo_bench.agents.sources import policy_fingerprint
 from octo_bench.cli import run
 from octo_bench.errors import BadRecords
 from octo_bench.records.record import (

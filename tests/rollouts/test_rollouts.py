@@ -175,7 +175,7 @@ def test_another_study_seed_is_other_states(expert: list[EpisodeRecord]) -> None
 
 
 def test_a_row_of_the_shipped_policy_depends_on_itself_alone() -> None:
-    from octo_bench.agents.loading import load_agent
+    from octo_bench.agents.sources import load_agent
 
     agent = load_agent("octo-tiny", environment("Lift-Panda"))
     generator = np.random.default_rng(0)
