@@ -311,6 +311,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run the trials; 1 if any failed."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--trials", type=int, default=200)
+    parser.add_argument("--first", type=int, default=0, help="number of the first trial")
     parser.add_argument("--seed", type=int, default=None, help="of the trials; drawn if not given")
     parser.add_argument("--only", nargs="*", help="commands: collect, freeze, evaluate, study")
     options = parser.parse_args(arguments)
@@ -328,7 +329,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         expected = {each.name: undisturbed(each, folder / each.name) for each in chosen}
         for name, (_, seconds) in expected.items():
             print(f"{name}: {seconds:.1f} s undisturbed", flush=True)
-        for number in range(options.trials):
+        for number in range(options.first, options.first + options.trials):
             generator = random.Random(f"{seed} {number}")  # each trial can be repeated
             command = chosen[number % len(chosen)]
             out = folder / f"trial{number}"

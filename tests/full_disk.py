@@ -229,7 +229,8 @@ def _environment(command: Command, disk: Path) -> dict[str, str]:
 
 
 def _resize(disk: Path, size: int) -> None:
-    options = f"remount,size={max(size, os.sysconf('SC_PAGE_SIZE'))}"
+    page = os.sysconf("SC_PAGE_SIZE")  # to which the system rounds up, so that all would fit
+    options = f"remount,size={max(size // page, 1) * page}"
     subprocess.run(["mount", "-o", options, disk], check=True)
 
 
