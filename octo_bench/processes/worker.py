@@ -121,6 +121,8 @@ def _answer(job: bytes) -> tuple[Kind, Any]:
     except _ParentGone:
         raise
     except Exception as error:
+        if _leaving:  # a library has made another exception of the one that ends this process
+            raise SystemExit(1) from error
         return Kind.RAISED, _portable(error)
     return Kind.DONE, None
 
@@ -134,7 +136,12 @@ def _portable(error: Exception) -> Exception:
     return RuntimeError(f"in a worker process:\n{traceback.format_exc()}")
 
 
+_leaving = False
+
+
 def _leave(_number: int, _frame: FrameType | None) -> None:
+    global _leaving
+    _leaving = True
     raise SystemExit(1)  # so that `finally` clauses remove temporary files
 
 

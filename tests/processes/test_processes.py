@@ -35,6 +35,18 @@ def threads() -> str:
     return os.environ["OMP_NUM_THREADS"]
 
 
+def hide_the_end(marker: Path) -> str:
+    """Gets a SIGTERM at its first call, and raises what ctypes makes of it inside a conversion."""
+    if not marker.exists():
+        marker.touch()
+        try:
+            os.kill(os.getpid(), signal.SIGTERM)
+            time.sleep(5)
+        except SystemExit as ended:
+            raise ValueError("argument 1: SystemExit: 1") from ended
+    return "done"
+
+
 def die_until(folder: Path, times: int) -> str:
     """Gets a SIGKILL at each of its first `times` calls."""
     deaths = len(list(folder.iterdir()))
@@ -114,6 +126,10 @@ def test_a_job_is_begun_again_when_its_process_is_killed(tmp_path: Path, times: 
         with pytest.raises(ProcessLost, match="was killed by SIGKILL, repeatedly"):
             list(said)
     assert len(list(tmp_path.iterdir())) == times
+
+
+def test_a_library_that_hides_the_end_of_a_process_does_not_pass_for_a_bug(tmp_path: Path) -> None:
+    assert list(results(hide_the_end, [(tmp_path / "marker",)], 1)) == [(0, "done")]
 
 
 def test_an_idle_process_that_dies_costs_nothing() -> None:
